@@ -1,0 +1,1 @@
+"""The shared workings of the three notebooks; see the README's layout."""

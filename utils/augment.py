@@ -1,0 +1,41 @@
+"""Random affine warps: one warp per image, a whole batch at once, on the batch's own device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.experiments import Recipe
+
+
+def draw_warps(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
+    """Draw one inverse affine matrix per image, [count, 2, 3], on the generator's device.
+
+    Angles of several rotations add up, as they would if the warps were applied one after another,
+    but the image is resampled only once. Coordinates run from -1 to 1 across the image, so that a
+    shift by a share t of the side is 2 t.
+    """
+
+    def uniform(limit: float) -> Tensor:
+        unit = torch.rand(count, generator=generator, device=generator.device)
+        return (2 * unit - 1) * limit
+
+    angle = torch.zeros(count, device=generator.device)
+    for limit in recipe.rotations:
+        angle = angle + uniform(limit)
+    angle, shear = torch.deg2rad(angle), torch.deg2rad(uniform(recipe.shear))
+    zoom = 1 / (1 + uniform(recipe.scale))
+    shift_x, shift_y = uniform(2 * recipe.translate), uniform(2 * recipe.translate)
+    cos, sin, tan = angle.cos() * zoom, angle.sin() * zoom, shear.tan()
+    rows = (cos, cos * tan - sin, shift_x), (sin, sin * tan + cos, shift_y)
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Resample each image through its own matrix, bilinearly; outside is background (0).
+
+    Args:
+        images: [N, 1, 28, 28] float, background 0 (that is, before normalisation).
+        matrices: [N, 2, 3] from `draw_warps`, mapping output to input coordinates.
+    """
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)

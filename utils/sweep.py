@@ -1,0 +1,198 @@
+"""Many runs at once, one thread each: `python -m utils.sweep --models 1-10 --seeds 0-2`.
+
+Several runs of one thread finish sooner than the same runs one after another on all cores: these
+networks are too small to keep two cores busy with one batch. Finished runs are skipped, so that
+the same command continues where it was interrupted.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+
+from utils import records
+from utils.data import DataError, load_mnist
+from utils.experiments import EXPERIMENTS
+from utils.records import Job, Record, RecordError, RunInterrupted
+from utils.training import EpochRow, NonFiniteLoss
+
+POLL = 0.5  # seconds between two looks at what the workers have done
+
+
+def sweep(jobs: list[Job], folder: Path, workers: int | None = None) -> list[str]:
+    """Train every job that `folder` has no record of; returns the failures, one line each.
+
+    Prints a line per epoch of every run and an overall line per finished run.
+
+    Args:
+        jobs: the runs wanted.
+        folder: where records are looked for and stored.
+        workers: processes, one thread each; default: as many as cores.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; finished runs and the histories so far are stored.
+        DataError, RecordError: if the data or a stored record is damaged.
+    """
+    checksum = load_mnist().checksum
+    todo = [job for job in jobs if records.find(job.key(checksum), [folder]) is None]
+    print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are already in {folder}", flush=True)
+    failures: list[str] = []
+    with _Progress(todo, folder, checksum) as progress:
+        pool = Parallel(n_jobs=workers or os.cpu_count(), return_as="generator_unordered")
+        for job, failure in pool(delayed(_work)(job, folder) for job in todo):
+            progress.finished(job, failure)
+            if failure:
+                failures.append(failure)
+    return failures
+
+
+def _work(job: Job, folder: Path) -> tuple[Job, str | None]:
+    """Train one job in a worker process; returns it with None or what went wrong."""
+    torch.set_num_threads(1)
+    try:
+        records.train(job, load_mnist(), folder)
+    except (ValueError, NonFiniteLoss, RunInterrupted, RecordError, DataError) as error:
+        return job, str(error)
+    return job, None
+
+
+class _Progress:
+    """Prints what the workers append to their partial histories, and an overall estimate."""
+
+    def __init__(self, jobs: list[Job], folder: Path, checksum: str):
+        self.jobs, self.folder, self.checksum = jobs, folder, checksum
+        self.seen = dict.fromkeys(jobs, 0)  # epochs printed of each run
+        self.ended: set[Job] = set()
+        self.started = time.perf_counter()
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+    def _watch(self):
+        while not self.stop.wait(POLL):
+            with self.lock:
+                for job in self.jobs:
+                    if job not in self.ended:
+                        self._print_new(job)
+
+    def _print_new(self, job: Job):
+        name = f"{job.label}-seed{job.seed}-{job.key(self.checksum)}"
+        for suffix in (".partial.json", ".json"):
+            try:
+                rows = json.loads((self.folder / (name + suffix)).read_text())["history"]
+            except (OSError, ValueError):
+                continue  # not there yet, or just replaced by the complete record
+            for row in rows[self.seen[job] :]:
+                print(f"{job.title:24s} {records.epoch_line(EpochRow(**row))}", flush=True)
+                self.seen[job] += 1
+
+    def finished(self, job: Job, failure: str | None):
+        """Print the run's last epochs and how far the whole sweep is."""
+        with self.lock:
+            self._print_new(job)
+            self.ended.add(job)
+            if failure:
+                print(f"FAILED {failure}", flush=True)
+            total = sum(job.recipe.epochs for job in self.jobs)
+            # A failed run has no epochs to come.
+            done = sum(j.recipe.epochs if j in self.ended else self.seen[j] for j in self.jobs)
+            minutes = (time.perf_counter() - self.started) / 60
+            left = minutes * (total - done) / max(done, 1)
+            print(
+                f"overall: {len(self.ended)} of {len(self.jobs)} runs, {done} of {total} epochs, "
+                f"{minutes:.1f} min, about {left:.1f} min left",
+                flush=True,
+            )
+
+
+def parse_experiments(text: str) -> list[str]:
+    """'1-3,9-final' -> ['1', '2', '3', '9-final'].
+
+    Raises:
+        ValueError: for an unknown name; the message lists the valid ones.
+    """
+    names = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)-(\d+)", part)
+        names += [str(n) for n in range(int(ends[1]), int(ends[2]) + 1)] if ends else [part]
+    for name in names:
+        records.get_experiment(name)
+    return names
+
+
+def parse_seeds(text: str) -> list[int]:
+    """'0-2,7' -> [0, 1, 2, 7].
+
+    Raises:
+        ValueError: if it is no list of whole numbers and ranges.
+    """
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise ValueError(f"seeds are whole numbers and ranges such as 0-2,7, not {text!r}")
+    seeds = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
+
+
+def run_command(jobs: list[Job], folder: Path, workers: int | None) -> int:
+    """`sweep` for a command line: one line for what goes wrong, and the exit status."""
+    try:
+        failures = sweep(jobs, folder, workers)
+    except KeyboardInterrupt:
+        print(
+            f"interrupted; finished runs and histories so far are in {folder}, "
+            "and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 130
+    except (DataError, RecordError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def finished(jobs: list[Job], folder: Path, checksum: str) -> list[Record]:
+    """The records that `folder` has of `jobs`, in their order."""
+    found = (records.find(job.key(checksum), [folder]) for job in jobs)
+    return [record for record in found if record is not None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m utils.sweep", description=__doc__)
+    parser.add_argument("--models", default="1-10", help=f"of {', '.join(EXPERIMENTS)}; ranges too")
+    parser.add_argument("--seeds", default="0", help="e.g. 0-2,7")
+    parser.add_argument("--jobs", type=int, default=None, help="processes; default: the cores")
+    parser.add_argument("--store", type=Path, default=records.runs_folder())
+    options = parser.parse_args(arguments)
+    try:
+        names, seeds = parse_experiments(options.models), parse_seeds(options.seeds)
+        if options.jobs is not None and options.jobs < 1:
+            raise ValueError(f"--jobs must be 1 or more, not {options.jobs}")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    jobs = [records.job(name, seed) for seed in seeds for name in names]
+    return run_command(jobs, options.store, options.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

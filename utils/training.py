@@ -1,0 +1,361 @@
+"""The only training loop of the project: `fit` is a pure function of its arguments.
+
+Images stay uint8 and resident on the device; a batch is indexed, warped and normalised there. No
+step waits for the device: losses and hits add up in tensors that are read once per epoch.
+"""
+
+import contextlib
+import copy
+import itertools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models import Network, NetworkConfig, build
+from utils.augment import draw_warps, warp
+from utils.data import Dataset, Split, pixel_statistics, split_validation
+from utils.experiments import Recipe
+
+ENGINE = 1  # raised whenever the same run would give other numbers; every record carries it
+EVALUATION_BATCH = 500  # images; no effect on the figures
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became infinite or NaN; `history` holds the epochs completed before."""
+
+    def __init__(self, epoch: int, step: int, history: list["EpochRow"]):
+        super().__init__(
+            f"loss is not finite at epoch {epoch}, step {step}; the {len(history)} epochs before "
+            "are kept. Lower the learning rate, or check the inputs"
+        )
+        self.history = history
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What one epoch measured. Accuracies in percent; None where there was no such split.
+
+    Train loss and accuracy are the running figures of the epoch: dropout and warps on, weights
+    moving. Validation and test figures are taken in float32 at the epoch's end, on the averaged
+    weights where the recipe averages them.
+    """
+
+    epoch: int  # from 1
+    learning_rate: float  # of the epoch's first step
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    seconds: float  # training and evaluation
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how a run computes; recorded, because it decides the last bits of the result."""
+
+    device: str = "cpu"
+    precision: str = "float32"  # of the forward and backward pass; weights are always float32
+    threads: int = 1  # CPU threads
+    layout: str = "contiguous"  # memory format of the activations
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """`layout` as torch names it."""
+        return torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
+
+
+@dataclass
+class Run:
+    """What `fit` returns: the history, the weights it was measured with, and how it ended."""
+
+    history: list[EpochRow]
+    network: Network  # on the CPU, in evaluation mode; averaged weights where the recipe averages
+    statistics: tuple[float, float]  # mean and SD of the pixels (scale 0..1) it normalises with
+    engine: Engine
+    interrupted: bool = False
+    seconds: float = field(default=0.0)
+
+
+def best_engine(device: str | None = None, precision: str | None = None) -> Engine:
+    """The fastest settings for `device` (default: CUDA, then MPS, then CPU).
+
+    bfloat16 is chosen on CPUs with native bfloat16 instructions, where it halves a step
+    (`benchmarks/`); nowhere else has it been measured. channels_last is the faster layout on one
+    thread and the slower on several, where torch's batch norm does not scale in it.
+
+    Raises:
+        ValueError: for an unknown precision or a device that is not there.
+    """
+    if precision not in (None, "float32", "bfloat16"):
+        raise ValueError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")
+    device = device or os.environ.get("MNIST_DEVICE") or _default_device()
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from None
+    threads = torch.get_num_threads()
+    if not device.startswith("cpu"):
+        return Engine(device, precision or "float32", threads)
+    native_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    layout = "channels_last" if threads == 1 else "contiguous"
+    return Engine(
+        device, precision or ("bfloat16" if native_bf16 else "float32"), threads, layout
+    )
+
+
+def _default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def fit(
+    config: NetworkConfig,
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+    *,
+    engine: Engine | None = None,
+    measure_test: bool = True,
+    report: Callable[[EpochRow], None] = lambda row: None,
+) -> Run:
+    """Train one network by one recipe; the same arguments give the same bits.
+
+    Bit-for-bit holds on one machine with one `Engine`. Ctrl-C ends the run cleanly: the epochs so
+    far come back with `interrupted` set. Nothing here reads the test set but the measurement at
+    the end of an epoch, and `measure_test=False` removes that, too.
+
+    Args:
+        config: the network.
+        recipe: how to train it.
+        data: from `utils.data.load_mnist`.
+        seed: of weights, order of batches, warps and dropout.
+        engine: where to compute; default `best_engine()`.
+        measure_test: whether to measure the test split after each epoch.
+        report: called with each finished epoch.
+
+    Raises:
+        ValueError: if a batch is larger than the training split.
+        NonFiniteLoss: if the loss diverges; it carries the history.
+    """
+    engine = engine or best_engine()
+    train, validation = split_validation(data.train) if recipe.validation else (data.train, None)
+    if recipe.batch_size > len(train):
+        raise ValueError(
+            f"batch_size is {recipe.batch_size} but there are {len(train)} training images; "
+            f"choose a batch_size of {len(train)} or less"
+        )
+    if measure_test and not len(data.test):
+        raise ValueError("the test split is empty; pass measure_test=False")
+    cuda = [torch.cuda.current_device()] if engine.device.startswith("cuda") else []
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        trainer = _Trainer(config, recipe, train, engine, seed)
+        run = Run([], trainer.measured, trainer.statistics, engine)
+        try:
+            for epoch in range(1, recipe.epochs + 1):
+                row = trainer.epoch(
+                    epoch, validation, data.test if measure_test else None, run.history
+                )
+                run.history.append(row)
+                report(row)
+        except KeyboardInterrupt:
+            run.interrupted = True
+    run.seconds = time.perf_counter() - started
+    run.network = copy.deepcopy(trainer.measured).cpu().eval()
+    return run
+
+
+class _Trainer:
+    """One run's state: network, optimizer, schedule, average, data on the device."""
+
+    def __init__(
+        self, config: NetworkConfig, recipe: Recipe, train: Split, engine: Engine, seed: int
+    ):
+        self.recipe, self.engine = recipe, engine
+        self.network = build(config).to(engine.device, memory_format=engine.memory_format)
+        self.images = train.images.unsqueeze(1).to(engine.device)
+        self.labels = train.labels.to(engine.device)
+        self.statistics = pixel_statistics(train.images)
+        self.generator = torch.Generator(engine.device).manual_seed(seed)
+        self.optimizer = _optimizer(self.network, recipe)
+        steps = -(-len(train) // recipe.batch_size)
+        self.schedule = _schedule(self.optimizer, recipe, steps)
+        self.average = None
+        self.measured = self.network
+        if recipe.ema_decay:
+            average = get_ema_multi_avg_fn(recipe.ema_decay)
+            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+            self.measured = self.average.module
+
+    def epoch(
+        self, epoch: int, validation: Split | None, test: Split | None, history: list[EpochRow]
+    ) -> EpochRow:
+        """Train one epoch, measure, and move an epoch-wise schedule."""
+        started = time.perf_counter()
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        train_loss, train_accuracy = self._train(epoch, history)
+        measure = [self._measure(split) if split else (None, None) for split in (validation, test)]
+        if isinstance(self.schedule, lr_scheduler.ReduceLROnPlateau):
+            self.schedule.step(measure[0][0])
+        elif self.recipe.schedule == "step":
+            self.schedule.step()
+        seconds = time.perf_counter() - started
+        return EpochRow(
+            epoch, learning_rate, train_loss, train_accuracy, *measure[0], *measure[1], seconds
+        )
+
+    def _train(self, epoch: int, history: list[EpochRow]) -> tuple[float, float]:
+        """One pass over the training split; returns mean loss and accuracy in percent."""
+        recipe, device = self.recipe, self.engine.device
+        count = len(self.labels)
+        order = torch.randperm(count, generator=self.generator, device=device)
+        warps = draw_warps(recipe, count, self.generator) if recipe.warps else order
+        loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device)
+        step_losses = []
+        self.network.train()
+        batches = zip(
+            order.split(recipe.batch_size), warps.split(recipe.batch_size), strict=True
+        )
+        for index, matrices in batches:
+            images = self.images[index].float() / 255
+            if recipe.warps:
+                images = warp(images, matrices)
+            loss, hit = self._step(images, self.labels[index])
+            step_losses.append(loss)
+            loss_sum += loss * len(index)
+            hits += hit
+        finite = torch.stack(step_losses).isfinite()  # the epoch's one wait for the device
+        if not finite.all():
+            raise NonFiniteLoss(epoch, int((~finite).nonzero()[0]) + 1, history)
+        return float(loss_sum) / count, 100 * float(hits) / count
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimizer step on [N, 1, 28, 28] images; returns (loss, hits), on the device."""
+        images = _normalise(images, self.statistics)
+        with _autocast(self.engine):
+            log_probabilities = self.network(
+                images.contiguous(memory_format=self.engine.memory_format)
+            ).float()
+        # Cross-entropy's own log-softmax leaves log-probabilities as they are.
+        loss = F.cross_entropy(
+            log_probabilities, labels, label_smoothing=self.recipe.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.recipe.schedule in ("linear", "onecycle"):
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return loss.detach(), (log_probabilities.argmax(1) == labels).sum()
+
+    def _measure(self, split: Split) -> tuple[float, float]:
+        """Loss and accuracy (percent) of the measured weights, in float32."""
+        log_probabilities = predict(self.measured, split.images, self.statistics)
+        loss = F.nll_loss(log_probabilities, split.labels)
+        hits = (log_probabilities.argmax(1) == split.labels).sum()
+        return float(loss), 100 * int(hits) / len(split)
+
+
+def _autocast(engine: Engine) -> contextlib.AbstractContextManager:
+    if engine.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(engine.device).type, torch.bfloat16)
+
+
+def _normalise(images: Tensor, statistics: tuple[float, float]) -> Tensor:
+    mean, deviation = statistics
+    return (images - mean) / deviation
+
+
+def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> Tensor:
+    """Log-probabilities [N, 10], float32 on the CPU, of uint8 images [N, 28, 28].
+
+    Computed in float32 on the network's device, whatever the precision it was trained in.
+
+    Args:
+        network: its mode is set to evaluation.
+        images: raw pixels; they are normalised here.
+        statistics: mean and SD of the pixels on the scale 0..1, as in `Run.statistics`.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        parts = [
+            network(_normalise(batch.unsqueeze(1).to(device).float() / 255, statistics))
+            for batch in images.split(EVALUATION_BATCH)
+        ]
+        return torch.cat(parts).cpu()
+
+
+def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int]]:
+    """[10][10] counts: row = true digit, column = predicted digit."""
+    pairs = labels * 10 + log_probabilities.argmax(1)
+    return torch.bincount(pairs, minlength=100).reshape(10, 10).tolist()
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(
+            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int):
+    """torch's scheduler for the recipe; "linear" and "onecycle" move by step, others by epoch."""
+    total = steps * recipe.epochs
+    match recipe.schedule:
+        case "plateau":
+            return lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=recipe.decay, patience=recipe.patience
+            )
+        case "step":
+            return lr_scheduler.MultiStepLR(optimizer, list(recipe.milestones), recipe.decay)
+        case "onecycle":
+            return lr_scheduler.OneCycleLR(
+                optimizer, recipe.learning_rate, total_steps=total, pct_start=recipe.warmup
+            )
+        case "linear":
+            return lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total))
+    return None
+
+
+def learning_rates(recipe: Recipe, images: int) -> list[float]:
+    """The learning rate of every step of a run on `images` images, for a plot of the schedule.
+
+    Raises:
+        ValueError: for "plateau", whose steps depend on the run; read its history instead.
+    """
+    if recipe.schedule == "plateau":
+        raise ValueError("the plateau schedule depends on the run; read History's learning_rate")
+    steps = -(-images // recipe.batch_size)
+    optimizer = _optimizer(nn.Linear(1, 1), recipe)
+    schedule = _schedule(optimizer, recipe, steps)
+    rates = []
+    for _, step in itertools.product(range(recipe.epochs), range(1, steps + 1)):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if recipe.schedule in ("linear", "onecycle") or (
+            recipe.schedule == "step" and step == steps
+        ):
+            schedule.step()
+    return rates
