@@ -103,7 +103,9 @@ EVERY_3X3 = (1, 2, 3, 4, 5, 6)
 MODELS: dict[int, NetworkConfig] = {}
 # Step 1, skeleton: get the structure right, then narrow it.
 MODELS[1] = NetworkConfig((16, 32), 16, (32, 64), 16, (32, 64))
-MODELS[2] = replace(MODELS[1], edges=(16, 20), squeeze_1=10, middle=(12, 16), squeeze_2=10, late=(12, 16))  # noqa: E501
+MODELS[2] = replace(
+    MODELS[1], edges=(16, 20), squeeze_1=10, middle=(12, 16), squeeze_2=10, late=(12, 16)
+)
 MODELS[3] = replace(MODELS[2], edges=(10, 12), squeeze_2=8, late=(10, 10))
 # Step 2, efficiency. Entries 5 and 6 bundle what the original changed together (see notebook 2).
 MODELS[4] = replace(MODELS[3], middle=(10, 12), batch_norm=EVERY_3X3)

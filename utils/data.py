@@ -66,8 +66,9 @@ class Dataset:
 def load_mnist(root: str | Path | None = None) -> Dataset:
     """Load and verify the data set under `root`, or $MNIST_ROOT, or the one in this project.
 
-    Files are looked for as `<root>/MNIST/raw/<name>` or `<name>.gz`. If none is there, torchvision's
-    mirrors are asked. A data set other than MNIST is loaded too, with a notice on stderr.
+    Files are looked for as `<root>/MNIST/raw/<name>` or `<name>.gz`. If none is there,
+    torchvision's mirrors are asked. A data set other than MNIST is loaded too, with a notice on
+    stderr.
 
     Raises:
         DataError: if files are missing and cannot be downloaded, damaged, or not 28x28 IDX images

@@ -76,6 +76,7 @@ class ReLUDropout(nn.Module):
         return _relu_dropout(x * (1 / (1 - self.p)), self.p)
 
     def extra_repr(self) -> str:
+        """What `print(network)` shows."""
         return f"p={self.p}"
 
 
@@ -112,4 +113,5 @@ class BatchNormAct2d(nn.BatchNorm2d):
         return _relu_dropout(x, self.p)
 
     def extra_repr(self) -> str:
+        """What `print(network)` shows."""
         return f"{self.num_features}, p={self.p}"

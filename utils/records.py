@@ -28,7 +28,7 @@ from utils.training import (
     ENGINE,
     Engine,
     EpochRow,
-    NonFiniteLoss,
+    NonFiniteLossError,
     Run,
     best_engine,
     confusion_matrix,
@@ -43,7 +43,7 @@ class RecordError(RuntimeError):
     """A record or its weights are damaged, disagree, or cannot be stored."""
 
 
-class RunInterrupted(RuntimeError):
+class RunInterruptedError(RuntimeError):
     """Ctrl-C ended a run; its history so far is kept in `path`."""
 
 
@@ -180,7 +180,7 @@ def run(
     Raises:
         ValueError: for unknown names or a recipe that does not fit the data.
         RecordError: if a record is damaged, or the new one cannot be stored.
-        NonFiniteLoss, RunInterrupted: the history so far is kept and its place named.
+        NonFiniteLossError, RunInterruptedError: the history so far is kept and its place named.
     """
     data = data or load_mnist()
     wanted = job(experiment, seed, config=config, recipe=recipe)
@@ -352,9 +352,9 @@ def train(
     interrupted or diverges, and goes when the record is complete.
 
     Raises:
-        ValueError, NonFiniteLoss: as `fit`.
+        ValueError, NonFiniteLossError: as `fit`.
         RecordError: if the folder cannot be written to; checked before training.
-        RunInterrupted: after Ctrl-C.
+        RunInterruptedError: after Ctrl-C.
     """
     _check_writable(folder)
     path = folder / f"{wanted.label}-seed{wanted.seed}-{wanted.key(data.checksum)}.json"
@@ -376,12 +376,12 @@ def train(
             measure_test=wanted.measure_test,
             report=keep,
         )
-    except NonFiniteLoss as error:
+    except NonFiniteLossError as error:
         error.args = (f"{wanted.title}: {error}" + (f" ({partial})" if history else ""),)
         raise
     if result.interrupted:
         kept = f"kept in {partial}" if history else "none to keep"
-        raise RunInterrupted(
+        raise RunInterruptedError(
             f"interrupted {wanted.title} after epoch {len(history)} of {wanted.recipe.epochs} "
             f"(history {kept}); the same command trains it again, finished runs are replayed"
         )
@@ -398,8 +398,8 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise RecordError(
-            f"cannot store runs in {folder} ({error.strerror}); make it writable, or set MNIST_RUNS "
-            "to a folder that is"
+            f"cannot store runs in {folder} ({error.strerror}); make it writable, or set "
+            "MNIST_RUNS to a folder that is"
         ) from None
 
 

@@ -20,8 +20,8 @@ from joblib import Parallel, delayed
 from utils import records
 from utils.data import DataError, load_mnist
 from utils.experiments import EXPERIMENTS
-from utils.records import Job, Record, RecordError, RunInterrupted
-from utils.training import EpochRow, NonFiniteLoss
+from utils.records import Job, Record, RecordError, RunInterruptedError
+from utils.training import EpochRow, NonFiniteLossError
 
 POLL = 0.5  # seconds between two looks at what the workers have done
 
@@ -58,7 +58,7 @@ def _work(job: Job, folder: Path) -> tuple[Job, str | None]:
     torch.set_num_threads(1)
     try:
         records.train(job, load_mnist(), folder)
-    except (ValueError, NonFiniteLoss, RunInterrupted, RecordError, DataError) as error:
+    except (ValueError, NonFiniteLossError, RunInterruptedError, RecordError, DataError) as error:
         return job, str(error)
     return job, None
 

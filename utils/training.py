@@ -27,7 +27,7 @@ ENGINE = 1  # raised whenever the same run would give other numbers; every recor
 EVALUATION_BATCH = 500  # images; no effect on the figures
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLossError(RuntimeError):
     """The loss became infinite or NaN; `history` holds the epochs completed before."""
 
     def __init__(self, epoch: int, step: int, history: list["EpochRow"]):
@@ -108,9 +108,7 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
         return Engine(device, precision or "float32", threads)
     native_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     layout = "channels_last" if threads == 1 else "contiguous"
-    return Engine(
-        device, precision or ("bfloat16" if native_bf16 else "float32"), threads, layout
-    )
+    return Engine(device, precision or ("bfloat16" if native_bf16 else "float32"), threads, layout)
 
 
 def _default_device() -> str:
@@ -146,7 +144,7 @@ def fit(
 
     Raises:
         ValueError: if a batch is larger than the training split.
-        NonFiniteLoss: if the loss diverges; it carries the history.
+        NonFiniteLossError: if the loss diverges; it carries the history.
     """
     engine = engine or best_engine()
     train, validation = split_validation(data.train) if recipe.validation else (data.train, None)
@@ -225,9 +223,7 @@ class _Trainer:
         loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device)
         step_losses = []
         self.network.train()
-        batches = zip(
-            order.split(recipe.batch_size), warps.split(recipe.batch_size), strict=True
-        )
+        batches = zip(order.split(recipe.batch_size), warps.split(recipe.batch_size), strict=True)
         for index, matrices in batches:
             images = self.images[index].float() / 255
             if recipe.warps:
@@ -238,7 +234,7 @@ class _Trainer:
             hits += hit
         finite = torch.stack(step_losses).isfinite()  # the epoch's one wait for the device
         if not finite.all():
-            raise NonFiniteLoss(epoch, int((~finite).nonzero()[0]) + 1, history)
+            raise NonFiniteLossError(epoch, int((~finite).nonzero()[0]) + 1, history)
         return float(loss_sum) / count, 100 * float(hits) / count
 
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,7 +317,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int):
-    """torch's scheduler for the recipe; "linear" and "onecycle" move by step, others by epoch."""
+    """The scheduler for the recipe; "linear" and "onecycle" move by step, others by epoch."""
     total = steps * recipe.epochs
     match recipe.schedule:
         case "plateau":

@@ -1,0 +1,12 @@
+"""Tests and nbval see the committed records only: your own runs/ change nothing."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+sys.path.insert(0, str(ROOT))
+os.environ["MNIST_RECORDS"] = str(ROOT / "records")
+os.environ.pop("MNIST_ROOT", None)
+os.environ.pop("MNIST_RUNS", None)

@@ -1,0 +1,153 @@
+"""Verdicts and claims, computed from records: the brief, spreads over seeds, differences.
+
+Accuracies are those of the final epoch, never of the best one; every spread carries its mean, its
+standard deviation and its number of seeds.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from utils.experiments import get_experiment
+from utils.records import Record, load_all
+
+TARGET_ACCURACY = 99.4  # percent, on the test set, in each of the last five epochs
+LAST_EPOCHS = 5
+MAX_EPOCHS = 15
+PARAMETER_LIMIT = 8_000  # fewer than
+TEST_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One run against the three demands of the brief."""
+
+    worst_of_last: float  # percent: the lowest test accuracy of the last five epochs
+    accurate: bool
+    short: bool
+    small: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether all three demands hold."""
+        return self.accurate and self.short and self.small
+
+    @property
+    def missing(self) -> list[str]:
+        """The demands that do not hold, in words."""
+        demands = {"accuracy": self.accurate, "epochs": self.short, "size": self.small}
+        return [name for name, holds in demands.items() if not holds]
+
+
+def verdict(record: Record) -> Verdict:
+    """Hold one run against the brief; a run of fewer than five epochs is held to all of them."""
+    worst = min(record.test_accuracy[-LAST_EPOCHS:])
+    # An accuracy is a count of images; 99.4 % of 10,000 must not fail by a rounding of floats.
+    accurate = worst >= TARGET_ACCURACY - 1e-9
+    return Verdict(
+        worst, accurate, len(record.history) <= MAX_EPOCHS, record.parameters < PARAMETER_LIMIT
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over seeds: mean, sample standard deviation (None for one seed), and n."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.sd is None:
+            return f"{self.mean:.2f} (n = 1)"
+        return f"{self.mean:.2f} ± {self.sd:.2f} (n = {self.n})"
+
+
+def spread(values: list[float]) -> Spread:
+    """Mean, SD and n of one value per seed.
+
+    Raises:
+        ValueError: if there is no value.
+    """
+    if not values:
+        raise ValueError("no runs are recorded to take a mean of; train one first")
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.mean(values), deviation, len(values))
+
+
+def evidence(experiment: str | int) -> list[Record]:
+    """All recorded seeds of a named experiment, in order of seeds.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    named = get_experiment(experiment)
+    label = f"{named.model}-{named.recipe}"
+    return [record for record in load_all() if record.label == label]
+
+
+def final_test(runs: list[Record]) -> Spread:
+    """Test accuracy of the final epoch, percent."""
+    return spread([run.test_accuracy[-1] for run in runs])
+
+
+def final_train(runs: list[Record]) -> Spread:
+    """Running train accuracy of the final epoch, percent."""
+    return spread([run.train_accuracy[-1] for run in runs])
+
+
+def final_gap(runs: list[Record]) -> Spread:
+    """Train minus test accuracy of the final epoch, percentage points; above 0 is overfitting."""
+    return spread([run.train_accuracy[-1] - run.test_accuracy[-1] for run in runs])
+
+
+def wobble(runs: list[Record]) -> Spread:
+    """How far test accuracy ranges within the last five epochs (max - min), points."""
+    lasts = [run.test_accuracy[-LAST_EPOCHS:] for run in runs]
+    return spread([max(last) - min(last) for last in lasts])
+
+
+def runs_meeting_brief(runs: list[Record]) -> int:
+    """How many of the runs meet all three demands."""
+    return sum(verdict(run).met for run in runs)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of one spread minus another's, with its standard error, in points."""
+
+    mean: float
+    error: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference exceeds two standard errors, in either direction."""
+        return abs(self.mean) > 2 * self.error
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} points (standard error {self.error:.2f})"
+
+
+def difference(
+    after: list[Record],
+    before: list[Record],
+    measure: Callable[[list[Record]], Spread] = final_test,
+) -> Difference:
+    """How much `measure` rose from one experiment to another."""
+    a, b = measure(after), measure(before)
+    return Difference(a.mean - b.mean, math.hypot(_standard_error(a), _standard_error(b)))
+
+
+def _standard_error(figure: Spread) -> float:
+    """SD / sqrt(n) over seeds; for one seed the binomial error of 10,000 test images."""
+    if figure.sd is not None:
+        return figure.sd / math.sqrt(figure.n)
+    share = min(max(figure.mean / 100, 0.0), 1.0)
+    return 100 * math.sqrt(share * (1 - share) / TEST_IMAGES)
+
+
+def claim(statement: str, holds: bool, *figures: object) -> None:
+    """Print a statement of the analysis as held or not held, with the figures behind it."""
+    mark = "held    " if holds else "NOT HELD"
+    print(f"{mark}  {statement}: {'; '.join(map(str, figures))}")

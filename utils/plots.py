@@ -1,0 +1,204 @@
+"""Every figure: Okabe-Ito colours, white ground, axes with units, the message in the title.
+
+Each function returns a figure; `show` displays it with alternative text and closes it.
+"""
+
+import textwrap
+
+import numpy
+import torch
+from IPython.display import display
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from utils.analysis import LAST_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, final_test
+from utils.data import Split
+from utils.records import Record
+
+# Okabe and Ito's palette, distinct in all common forms of colour blindness.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+
+STYLE = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "figure.titlesize": 12,
+    "figure.dpi": 80,
+    "font.size": 10,
+}
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure with alternative text, then close it."""
+    display(figure, metadata={"image/png": {"alt": alt}})
+    pyplot.close(figure)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float], title: str):
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained")
+    figure.suptitle("\n".join(textwrap.wrap(title, int(size[0] * 10.5))), x=0.01, ha="left")
+    return figure, axes
+
+
+def samples_per_class(train: Split, test: Split) -> Figure:
+    """Bars: images of each digit in both halves."""
+    counts = {
+        "train": torch.bincount(train.labels, minlength=10),
+        "test": torch.bincount(test.labels, minlength=10),
+    }
+    ratio = int(counts["train"].max()) / int(counts["train"].min())
+    title = f"The classes are nearly balanced: the most frequent digit has {ratio:.2f} x the rarest"
+    figure, axes = _figure(1, 1, (8, 3), title)
+    for offset, (name, count), colour in zip(
+        (-0.2, 0.2), counts.items(), (BLUE, ORANGE), strict=True
+    ):
+        axes.bar(torch.arange(10) + offset, count, 0.4, label=name, color=colour)
+    axes.set(xlabel="digit", ylabel="images", xticks=range(10))
+    axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.15))
+    return figure
+
+
+def images(pictures: list[Tensor], captions: list[str], title: str, columns: int = 10) -> Figure:
+    """A grid of [28, 28] images, ink dark on white, with a caption above each."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = _figure(rows, columns, (0.95 * columns, 1.15 * rows + 0.5), title)
+    for axis in numpy.ravel(axes):
+        axis.axis("off")
+    for axis, picture, caption in zip(numpy.ravel(axes), pictures, captions, strict=False):
+        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(caption, fontsize=8, pad=2)
+    return figure
+
+
+def stroke_lengths(train: Split) -> Tensor:
+    """Lengths in pixels of every horizontal run of ink (> half grey) in the images."""
+    ink = torch.nn.functional.pad(train.images > 127, (1, 1)).to(torch.int8).flatten()
+    edges = ink.diff()
+    return (edges == -1).nonzero().squeeze(1) - (edges == 1).nonzero().squeeze(1)
+
+
+def strokes(lengths: Tensor) -> Figure:
+    """Histogram of stroke widths with the receptive fields of the first two convolutions."""
+    inside = 100 * float((lengths <= 3).float().mean())
+    title = (
+        f"{inside:.0f} % of horizontal strokes are at most 3 pixels wide: a field of 5 sees such "
+        "a stroke with both of its edges"
+    )
+    figure, axes = _figure(1, 1, (8, 3), title)
+    share = 100 * torch.bincount(lengths, minlength=16)[:16] / len(lengths)
+    axes.bar(range(16), share, color=SKY)
+    for field, colour in ((3, VERMILION), (5, BLUE)):
+        axes.axvline(field + 0.5, color=colour, linestyle="--", label=f"receptive field {field}")
+    axes.set(xlabel="width of a horizontal run of ink, pixels", ylabel="share of runs, %")
+    axes.legend(frameon=False)
+    return figure
+
+
+def curves(runs: list[Record], title: str) -> Figure:
+    """Loss (log scale) and accuracy over epochs, train and test; seed 0 bold, the others thin."""
+    figure, (loss_axes, accuracy_axes) = _figure(1, 2, (10, 3.8), title)
+    for run in reversed(runs):
+        epochs = [row.epoch for row in run.history]
+        first = run is runs[0]
+        style = {"linewidth": 2 if first else 0.8, "alpha": 1 if first else 0.6}
+        for half, colour in (("train", ORANGE), ("test", BLUE)):
+            label = f"{half}, seed {run.seed}" if first else None
+            losses = [getattr(row, f"{half}_loss") for row in run.history]
+            hits = [getattr(row, f"{half}_accuracy") for row in run.history]
+            loss_axes.plot(epochs, losses, color=colour, label=label, **style)
+            accuracy_axes.plot(epochs, hits, color=colour, **style)
+    loss_axes.set(xlabel="epoch", ylabel="loss, nats", yscale="log")
+    loss_axes.legend(frameon=False)
+    _target_line(accuracy_axes)
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy, %", ylim=(97, 100))
+    return figure
+
+
+def _target_line(axes) -> None:
+    axes.axhline(TARGET_ACCURACY, color=BLACK, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"the brief: {TARGET_ACCURACY} %",
+        (0.01, TARGET_ACCURACY),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=9,
+    )
+
+
+def ladder(models: dict[str, list[Record]], title: str) -> Figure:
+    """Test accuracy in the last five epochs of every run, one column per experiment."""
+    figure, axes = _figure(1, 1, (10, 4), title)
+    for column, runs in enumerate(models.values()):
+        for index, run in enumerate(runs):
+            last = run.test_accuracy[-LAST_EPOCHS:]
+            x = column + 0.16 * (index - (len(runs) - 1) / 2)
+            axes.plot([x] * len(last), last, color=SKY, linewidth=1, zorder=1)
+            axes.scatter([x] * len(last), last, s=14, color=SKY, zorder=2)
+            axes.scatter([x], last[-1:], s=26, color=BLUE, zorder=3)
+        mean = final_test(runs).mean
+        axes.hlines(mean, column - 0.35, column + 0.35, color=VERMILION, linewidth=2, zorder=4)
+    _target_line(axes)
+    names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
+    axes.set_xticks(range(len(models)), names)
+    axes.set(xlabel="model, and its parameters", ylabel="test accuracy, %")
+    axes.scatter([], [], s=14, color=SKY, label="epochs 11-14 of a run")
+    axes.scatter([], [], s=26, color=BLUE, label="its final epoch")
+    axes.plot([], [], color=VERMILION, linewidth=2, label="mean final epoch")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def size_against_accuracy(models: dict[str, list[Record]], title: str) -> Figure:
+    """Parameters (log scale) against final test accuracy; the corner that the brief asks for."""
+    figure, axes = _figure(1, 1, (10, 5), title)
+    axes.axvspan(0, PARAMETER_LIMIT, 0, 1, color=YELLOW, alpha=0.18, linewidth=0)
+    for name, runs in models.items():
+        final = final_test(runs)
+        colour, marker = (GREEN, "s") if not name.isdigit() else (BLUE, "o")
+        x = runs[0].parameters
+        axes.errorbar(x, final.mean, final.sd or 0, fmt=marker, color=colour, capsize=3)
+        axes.annotate(name, (x, final.mean), xytext=(6, -12), textcoords="offset points")
+    _target_line(axes)
+    axes.set(xlabel="parameters", ylabel="final test accuracy, mean ± SD, %", xscale="log")
+    axes.set_xlim(4_500, 90_000)
+    ticks = [5_000, 6_000, PARAMETER_LIMIT, 10_000, 15_000, 75_000]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    return figure
+
+
+def learning_rate(traces: dict[str, list[float]], title: str) -> Figure:
+    """Learning rate over epochs, {name: one value per epoch or per step}, log scale."""
+    figure, axes = _figure(1, 1, (8, 3), title)
+    for (name, rates), colour in zip(traces.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+        epochs = numpy.linspace(0, 15, len(rates), endpoint=False)
+        axes.plot(epochs, rates, label=name, color=colour, drawstyle="steps-post")
+    axes.set(xlabel="epochs done", ylabel="learning rate", yscale="log")
+    axes.legend(frameon=False)
+    return figure
+
+
+def confusion(matrix: list[list[int]], title: str) -> Figure:
+    """Mistakes per pair of digits; the diagonal, right answers, is left blank."""
+    figure, axes = _figure(1, 1, (6, 5), title)
+    counts = numpy.array(matrix, dtype=float)
+    numpy.fill_diagonal(counts, numpy.nan)
+    axes.grid(False)
+    picture = axes.imshow(counts, cmap="Blues", vmin=0)
+    for true, predicted in zip(*numpy.nonzero(numpy.nan_to_num(counts)), strict=True):
+        count = int(counts[true, predicted])
+        colour = "white" if count > numpy.nanmax(counts) / 2 else "black"
+        axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=9)
+    axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
+    figure.colorbar(picture, ax=axes, label="test images")
+    return figure

@@ -1,0 +1,72 @@
+"""Every recorded run against the brief: `python -m utils.verdict [--json]`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from utils.analysis import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
+from utils.records import Record, RecordError, load_all
+
+
+def as_json(record: Record) -> str:
+    """One run as one line of JSON; accuracies in percent, one per epoch."""
+    model, _, recipe = record.label.partition("-")
+    fields = {
+        "model": int(model),
+        "recipe": recipe,
+        "seed": record.seed,
+        "parameters": record.parameters,
+        "epochs": len(record.history),
+        "test_accuracy": record.test_accuracy,
+        "train_accuracy": record.train_accuracy,
+        "met": verdict(record).met,
+    }
+    return json.dumps(fields)
+
+
+def as_text(record: Record) -> str:
+    """One run as one row of the printed table."""
+    held = verdict(record)
+    outcome = "met" if held.met else "not met: " + ", ".join(held.missing)
+    return (
+        f"{record.label:14s} {record.seed:4d}  {record.parameters:10,d}  {len(record.history):6d}  "
+        f"{record.train_accuracy[-1]:7.2f}  {record.test_accuracy[-1]:6.2f}  "
+        f"{held.worst_of_last:18.2f}  {outcome}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m utils.verdict", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
+    options = parser.parse_args(arguments)
+    try:
+        found = load_all(options.records)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not found:
+        print("no runs are recorded; train some, e.g. with 'make run'", file=sys.stderr)
+        return 1
+    if not options.json:
+        print(
+            f"The brief: test accuracy of {TARGET_ACCURACY} % or more in each of the last five "
+            f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n"
+        )
+        print(
+            "model-recipe   seed  parameters  epochs  train %  test %  worst of last five"
+            "  the brief"
+        )
+    for record in found:
+        print(as_json(record) if options.json else as_text(record))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # e.g. piped into head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
