@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import MODELS, NetworkConfig, build, changes
+from models import EVERY_3X3, MODELS, NetworkConfig, build, changes
 from utils.tables import hand_count
 
 COUNTS = [75_408, 14_760, 9_446, 8_714, 8_694, 5_194, 7_598, 7_598, 7_598, 6_022]
@@ -82,7 +82,7 @@ def test_wrong_image_shape(shape):
 
 
 def test_unknown_model_lists_the_valid_ones():
-    with pytest.raises(ValueError, match="unknown model 11; the models are 1, 2, 3.*10"):
+    with pytest.raises(ValueError, match=r"unknown model 11; the models are 1, 2, 3.*10"):
         build(11)
 
 
@@ -100,5 +100,5 @@ def test_bad_config(fields, message):
 
 
 def test_a_config_of_ones_own_builds():
-    own = NetworkConfig((8, 8), 10, (12, 8), 8, (8, 10), head="gap", batch_norm=(1, 2, 3, 4, 5, 6))
+    own = NetworkConfig((8, 8), 8, (10, 12), 8, (8, 10), head="gap", batch_norm=EVERY_3X3)
     assert sum(p.numel() for p in build(own).parameters()) == hand_count(own) == 4_116

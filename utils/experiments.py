@@ -106,13 +106,10 @@ _BASE = Recipe(
 CANDIDATES: dict[str, Recipe] = {
     "base": _BASE,
     "no-average": replace(_BASE, ema_decay=0.0),
-    "longer-average": replace(_BASE, ema_decay=0.999),
     "half-rate": replace(_BASE, learning_rate=0.1),
     "batch-128": replace(_BASE, batch_size=128),
-    "rotation-15": replace(_BASE, rotations=(15.0,)),
     "shift-5": replace(_BASE, translate=0.05),
     "steps": replace(_BASE, schedule="step", learning_rate=0.1, milestones=(10, 13)),
-    "adamw": replace(_BASE, optimizer="adamw", learning_rate=0.01, nesterov=False),
 }
 
 EXPERIMENTS: dict[str, Experiment] = {

@@ -1,6 +1,6 @@
 """Choosing the finals' recipe, on the validation split: `python -m utils.search`.
 
-Round 1 trains every candidate on both final networks with one seed; round 2 gives the best three a
+Round 1 trains every candidate on both final networks with one seed; round 2 gives the best two a
 second seed. The score is the mean validation accuracy of the last five epochs, the brief's window;
 the candidate with the highest mean score over its runs of round 1 and 2 wins. The test set is not
 even loaded into a measurement: these records have no test column.
@@ -19,7 +19,7 @@ from utils.sweep import finished, run_command
 
 FOLDER = ROOT / "records" / "search"
 NETWORKS = (9, 10)
-FINALISTS = 3
+FINALISTS = 2
 WINDOW = 5  # epochs
 
 
@@ -59,7 +59,7 @@ def mean_score(by_model: dict[int, list[float]], seeds: int) -> float:
 
 
 def finalists(table: dict[str, dict[int, list[float]]]) -> list[str]:
-    """The best three candidates after round 1, best first."""
+    """The best two candidates after round 1, best first."""
     return sorted(table, key=lambda name: -mean_score(table[name], seeds=1))[:FINALISTS]
 
 

@@ -1,0 +1,78 @@
+import math
+from dataclasses import replace
+
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as T
+
+from utils.augment import draw_warps, warp
+from utils.experiments import Recipe
+
+
+def draw(recipe: Recipe, count: int = 4_000, seed: int = 0) -> torch.Tensor:
+    return draw_warps(recipe, count, torch.Generator().manual_seed(seed))
+
+
+def angles(matrices: torch.Tensor) -> torch.Tensor:
+    return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+
+
+def test_the_same_generator_state_gives_the_same_warps():
+    recipe = Recipe(rotations=(10.0,), translate=0.1, scale=0.1, shear=5.0)
+    assert torch.equal(draw(recipe), draw(recipe))
+    assert not torch.equal(draw(recipe), draw(recipe, seed=1))
+
+
+def test_rotation_is_uniform_within_its_limit():
+    turned = angles(draw(Recipe(rotations=(6.9,))))
+    assert turned.abs().max() <= 6.9
+    assert turned.abs().max() > 6.8
+    assert abs(turned.std() - 6.9 / math.sqrt(3)) < 0.1
+
+
+def test_two_rotations_add_up_independently():
+    turned = angles(draw(Recipe(rotations=(6.9, 15.0))))
+    assert turned.abs().max() <= 21.9
+    assert turned.abs().max() > 18
+    assert abs(turned.std() - math.hypot(6.9, 15.0) / math.sqrt(3)) < 0.2
+
+
+def test_every_image_has_its_own_warp():
+    assert len(angles(draw(Recipe(rotations=(6.9,)), 100)).unique()) == 100
+
+
+def test_translation_scale_and_shear_stay_within_their_limits():
+    shifts = draw(Recipe(translate=0.1))[:, :, 2]
+    assert 0.198 < shifts.abs().max() <= 0.2  # the side is 2 long in these coordinates
+    zoomed = draw(Recipe(scale=0.1))[:, 0, 0]
+    assert 1 / 1.1 <= zoomed.min() < zoomed.max() <= 1 / 0.9
+    sheared = torch.rad2deg(draw(Recipe(shear=5.0))[:, 0, 1].atan())
+    assert 4.9 < sheared.abs().max() <= 5.0
+
+
+def test_no_warp_is_the_identity(mnist):
+    images = mnist.test.images[:20].unsqueeze(1).float()
+    torch.testing.assert_close(warp(images, draw(Recipe(), 20)), images, atol=0.01, rtol=0)
+
+
+def test_rotation_agrees_with_torchvision(mnist):
+    images = mnist.test.images[:20].unsqueeze(1).float()
+    matrices = draw(Recipe(rotations=(15.0,)), 20)
+    ours = warp(images, matrices)
+    for image, matrix, warped in zip(images, matrices, ours, strict=True):
+        angle = float(angles(matrix[None]))
+        theirs = T.rotate(image, angle, InterpolationMode.BILINEAR)
+        torch.testing.assert_close(warped, theirs, atol=0.5, rtol=0)
+
+
+def test_a_shift_moves_the_image_by_that_many_pixels():
+    images = torch.zeros(1, 1, 28, 28)
+    images[0, 0, 14, 14] = 255
+    matrix = torch.tensor([[[1.0, 0, 2 * 3 / 28], [0, 1.0, 0]]])  # 3 pixels along x
+    assert warp(images, matrix)[0, 0, 14].argmax() == 11
+
+
+def test_outside_is_background(mnist):
+    images = torch.full((5, 1, 28, 28), 255.0)
+    turned = warp(images, draw(replace(Recipe(), rotations=(45.0,)), 5, seed=3))
+    assert turned[:, 0, 0, 0].min() < 255

@@ -1,0 +1,111 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils.layers import BatchNormAct2d, ReLUDropout
+
+FORMATS = [torch.contiguous_format, torch.channels_last]
+
+
+def batch(memory_format, dtype=torch.float32):
+    torch.manual_seed(1)
+    x = torch.randn(32, 12, 14, 14).to(dtype).contiguous(memory_format=memory_format)
+    return x.requires_grad_(), torch.randn(32, 12, 14, 14).to(dtype)
+
+
+def norms(p: float) -> tuple[BatchNormAct2d, nn.BatchNorm2d]:
+    """Our layer and torch's batch norm with the same weights."""
+    ours, theirs = BatchNormAct2d(12, p), nn.BatchNorm2d(12)
+    with torch.no_grad():
+        ours.weight.uniform_(0.5, 1.5)
+        ours.bias.uniform_(-0.5, 0.5)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def gradients(y, x, layer, grad):
+    y.backward(grad)
+    return [x.grad, layer.weight.grad, layer.bias.grad]
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("p", [0.0, 0.2])
+def test_batch_norm_act_equals_torch(memory_format, p):
+    x, grad = batch(memory_format)
+    x2 = x.detach().clone().requires_grad_()
+    ours, theirs = norms(p)
+    y = ours(x)
+    # The drop mask is ours to draw; where ours dropped, the reference drops too.
+    reference = F.relu(theirs(x2))
+    mask = ~((y == 0) & (reference > 0))
+    reference = reference * mask / (1 - p)
+    torch.testing.assert_close(y, reference)
+    for got, expected in zip(
+        gradients(y, x, ours, grad), gradients(reference, x2, theirs, grad), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_batch_norm_act_equals_torch_in_bfloat16(memory_format):
+    x, grad = batch(memory_format, torch.bfloat16)
+    x2 = x.detach().clone().requires_grad_()
+    ours, theirs = norms(0.0)
+    y, reference = ours(x), F.relu(theirs(x2))
+    assert y.dtype == torch.bfloat16
+    for got, expected in zip(
+        [y, *gradients(y, x, ours, grad)],
+        [reference, *gradients(reference, x2, theirs, grad)],
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_relu_dropout_equals_torch(memory_format):
+    x, grad = batch(memory_format)
+    x2 = x.detach().clone().requires_grad_()
+    y = ReLUDropout(0.3)(x)
+    reference = F.relu(x2)
+    reference = reference * ~((y == 0) & (reference > 0)) / 0.7
+    torch.testing.assert_close(y, reference)
+    y.backward(grad)
+    reference.backward(grad)
+    torch.testing.assert_close(x.grad, x2.grad)
+
+
+@pytest.mark.parametrize("layer", [BatchNormAct2d(12, 0.5), ReLUDropout(0.5)])
+def test_evaluation_drops_nothing(layer):
+    x, _ = batch(torch.contiguous_format)
+    layer.eval()
+    expected = x
+    if isinstance(layer, BatchNormAct2d):
+        expected = x / math.sqrt(1 + layer.eps)
+    torch.testing.assert_close(layer(x), F.relu(expected))
+
+
+@pytest.mark.parametrize("p", [0.01, 0.2])
+def test_each_element_is_dropped_independently_with_probability_p(p):
+    torch.manual_seed(2)
+    ones = torch.ones(64, 10, 28, 28)
+    trials = 40
+    dropped = torch.stack([ReLUDropout(p)(ones) == 0 for _ in range(trials)]).double()
+    n = dropped.numel()
+    # The share dropped, within five standard errors.
+    assert abs(dropped.mean() - p) < 5 * math.sqrt(p * (1 - p) / n)
+    # Independence between neighbours: P(both) = p * p.
+    both = (dropped[..., 1:] * dropped[..., :-1]).mean()
+    assert abs(both - p * p) < 5 * math.sqrt(p * p * (1 - p * p) / n)
+    # And between trials: the count per element is binomial, so its variance is trials p (1 - p).
+    variance = dropped.sum(0).var().item()
+    assert variance == pytest.approx(trials * p * (1 - p), rel=0.03)
+
+
+def test_kept_elements_are_scaled_up():
+    y = ReLUDropout(0.25)(torch.ones(8, 4, 8, 8))
+    assert y.unique().tolist() == [0.0, pytest.approx(1 / 0.75)]
