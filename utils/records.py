@@ -186,7 +186,9 @@ def run(
     wanted = job(experiment, seed, config=config, recipe=recipe)
     record = find(wanted.key(data.checksum))
     if record is None:
-        return train(wanted, data, runs_folder(), report=lambda row: print(epoch_line(row)))
+        record = train(wanted, data, runs_folder(), report=lambda row: print(epoch_line(row)))
+        print(f"trained in {record.seconds:.0f} s and stored as {record.path.name}")
+        return record
     for row in record.history:
         print(epoch_line(row))
     print(verify(record, data))
