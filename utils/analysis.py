@@ -52,19 +52,19 @@ def verdict(record: Record) -> Verdict:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds: mean, sample standard deviation (None for one seed), and n."""
+    """A figure over seeds: mean, sample standard deviation (None for one seed), n, and unit."""
 
     mean: float
     sd: float | None
     n: int
+    unit: str
 
     def __str__(self) -> str:
-        if self.sd is None:
-            return f"{self.mean:.2f} (n = 1)"
-        return f"{self.mean:.2f} ± {self.sd:.2f} (n = {self.n})"
+        deviation = "" if self.sd is None else f" ± {self.sd:.2f}"
+        return f"{self.mean:.2f}{deviation} {self.unit} (n = {self.n})"
 
 
-def spread(values: list[float]) -> Spread:
+def spread(values: list[float], unit: str = "%") -> Spread:
     """Mean, SD and n of one value per seed.
 
     Raises:
@@ -73,7 +73,7 @@ def spread(values: list[float]) -> Spread:
     if not values:
         raise ValueError("no runs are recorded to take a mean of; train one first")
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(statistics.mean(values), deviation, len(values))
+    return Spread(statistics.mean(values), deviation, len(values), unit)
 
 
 def evidence(experiment: str | int) -> list[Record]:
@@ -99,13 +99,13 @@ def final_train(runs: list[Record]) -> Spread:
 
 def final_gap(runs: list[Record]) -> Spread:
     """Train minus test accuracy of the final epoch, percentage points; above 0 is overfitting."""
-    return spread([run.train_accuracy[-1] - run.test_accuracy[-1] for run in runs])
+    return spread([run.train_accuracy[-1] - run.test_accuracy[-1] for run in runs], "points")
 
 
 def wobble(runs: list[Record]) -> Spread:
     """How far test accuracy ranges within the last five epochs (max - min), points."""
     lasts = [run.test_accuracy[-LAST_EPOCHS:] for run in runs]
-    return spread([max(last) - min(last) for last in lasts])
+    return spread([max(last) - min(last) for last in lasts], "points")
 
 
 def runs_meeting_brief(runs: list[Record]) -> int:
@@ -149,5 +149,5 @@ def _standard_error(figure: Spread) -> float:
 
 def claim(statement: str, holds: bool, *figures: object) -> None:
     """Print a statement of the analysis as held or not held, with the figures behind it."""
-    mark = "held    " if holds else "NOT HELD"
-    print(f"{mark}  {statement}: {'; '.join(map(str, figures))}")
+    print(f"{'held    ' if holds else 'NOT HELD'}  {statement}")
+    print(f"{'':8s}    {'; '.join(map(str, figures))}")

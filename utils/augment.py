@@ -30,6 +30,11 @@ def draw_warps(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
+def warp_angles(matrices: Tensor) -> list[float]:
+    """Rotation of each warp in degrees, counterclockwise; for captions. matrices: [N, 2, 3]."""
+    return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0])).tolist()
+
+
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Resample each image through its own matrix, bilinearly; outside is background (0).
 

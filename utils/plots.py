@@ -12,7 +12,14 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from utils.analysis import LAST_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, final_test
+from utils.analysis import (
+    LAST_EPOCHS,
+    PARAMETER_LIMIT,
+    TARGET_ACCURACY,
+    final_gap,
+    final_test,
+    runs_meeting_brief,
+)
 from utils.data import Split
 from utils.records import Record
 
@@ -61,7 +68,7 @@ def samples_per_class(train: Split, test: Split) -> Figure:
     for offset, (name, count), colour in zip(
         (-0.2, 0.2), counts.items(), (BLUE, ORANGE), strict=True
     ):
-        axes.bar(torch.arange(10) + offset, count, 0.4, label=name, color=colour)
+        axes.bar(numpy.arange(10) + offset, count.tolist(), 0.4, label=name, color=colour)
     axes.set(xlabel="digit", ylabel="images", xticks=range(10))
     axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.15))
     return figure
@@ -74,7 +81,7 @@ def images(pictures: list[Tensor], captions: list[str], title: str, columns: int
     for axis in numpy.ravel(axes):
         axis.axis("off")
     for axis, picture, caption in zip(numpy.ravel(axes), pictures, captions, strict=False):
-        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=255)
+        axis.imshow(picture.numpy(), cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(caption, fontsize=8, pad=2)
     return figure
 
@@ -95,7 +102,7 @@ def strokes(lengths: Tensor) -> Figure:
     )
     figure, axes = _figure(1, 1, (8, 3), title)
     share = 100 * torch.bincount(lengths, minlength=16)[:16] / len(lengths)
-    axes.bar(range(16), share, color=SKY)
+    axes.bar(range(16), share.tolist(), color=SKY)
     for field, colour in ((3, VERMILION), (5, BLUE)):
         axes.axvline(field + 0.5, color=colour, linestyle="--", label=f"receptive field {field}")
     axes.set(xlabel="width of a horizontal run of ink, pixels", ylabel="share of runs, %")
@@ -103,8 +110,14 @@ def strokes(lengths: Tensor) -> Figure:
     return figure
 
 
-def curves(runs: list[Record], title: str) -> Figure:
-    """Loss (log scale) and accuracy over epochs, train and test; seed 0 bold, the others thin."""
+def curves(runs: list[Record], name: str) -> Figure:
+    """Loss (log scale) and accuracy over epochs, train and test; the first seed bold."""
+    gap = final_gap(runs).mean
+    side = "below" if gap > 0 else "above"
+    title = (
+        f"{name} ends at {final_test(runs)} on the test set, "
+        f"{abs(gap):.2f} points {side} its running train accuracy"
+    )
     figure, (loss_axes, accuracy_axes) = _figure(1, 2, (10, 3.8), title)
     for run in reversed(runs):
         epochs = [row.epoch for row in run.history]
@@ -135,8 +148,14 @@ def _target_line(axes) -> None:
     )
 
 
-def ladder(models: dict[str, list[Record]], title: str) -> Figure:
+def ladder(models: dict[str, list[Record]]) -> Figure:
     """Test accuracy in the last five epochs of every run, one column per experiment."""
+    best = max(models, key=lambda name: final_test(models[name]).mean)
+    met = sum(runs_meeting_brief(runs) for runs in models.values())
+    title = (
+        f"So far the best mean is model {best}'s: {final_test(models[best])}; "
+        f"{met} of {sum(map(len, models.values()))} runs meet the brief"
+    )
     figure, axes = _figure(1, 1, (10, 4), title)
     for column, runs in enumerate(models.values()):
         for index, run in enumerate(runs):
@@ -158,8 +177,16 @@ def ladder(models: dict[str, list[Record]], title: str) -> Figure:
     return figure
 
 
-def size_against_accuracy(models: dict[str, list[Record]], title: str) -> Figure:
+def size_against_accuracy(models: dict[str, list[Record]]) -> Figure:
     """Parameters (log scale) against final test accuracy; the corner that the brief asks for."""
+    inside = [
+        name
+        for name, runs in models.items()
+        if runs[0].parameters < PARAMETER_LIMIT and final_test(runs).mean >= TARGET_ACCURACY
+    ]
+    title = f"Under {PARAMETER_LIMIT:,} parameters and above {TARGET_ACCURACY} % on average: " + (
+        ", ".join(inside) or "none of the models"
+    )
     figure, axes = _figure(1, 1, (10, 5), title)
     axes.axvspan(0, PARAMETER_LIMIT, 0, 1, color=YELLOW, alpha=0.18, linewidth=0)
     for name, runs in models.items():
@@ -177,8 +204,13 @@ def size_against_accuracy(models: dict[str, list[Record]], title: str) -> Figure
     return figure
 
 
-def learning_rate(traces: dict[str, list[float]], title: str) -> Figure:
+def learning_rate(traces: dict[str, list[float]]) -> Figure:
     """Learning rate over epochs, {name: one value per epoch or per step}, log scale."""
+    falls = {name: max(rates) / min(rates) for name, rates in traces.items()}
+    deepest = max(falls, key=falls.get)
+    title = (
+        f"All rates fall; that of {deepest} falls furthest, by a factor of {falls[deepest]:,.0f}"
+    )
     figure, axes = _figure(1, 1, (8, 3), title)
     for (name, rates), colour in zip(traces.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         epochs = numpy.linspace(0, 15, len(rates), endpoint=False)
@@ -188,11 +220,16 @@ def learning_rate(traces: dict[str, list[float]], title: str) -> Figure:
     return figure
 
 
-def confusion(matrix: list[list[int]], title: str) -> Figure:
+def confusion(matrix: list[list[int]]) -> Figure:
     """Mistakes per pair of digits; the diagonal, right answers, is left blank."""
-    figure, axes = _figure(1, 1, (6, 5), title)
     counts = numpy.array(matrix, dtype=float)
     numpy.fill_diagonal(counts, numpy.nan)
+    true, predicted = numpy.unravel_index(numpy.nanargmax(counts), counts.shape)
+    title = (
+        f"{numpy.nansum(counts):.0f} mistakes in all; the most frequent one, "
+        f"{numpy.nanmax(counts):.0f} times, takes a {true} for a {predicted}"
+    )
+    figure, axes = _figure(1, 1, (6, 5), title)
     axes.grid(False)
     picture = axes.imshow(counts, cmap="Blues", vmin=0)
     for true, predicted in zip(*numpy.nonzero(numpy.nan_to_num(counts)), strict=True):

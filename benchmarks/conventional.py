@@ -1,0 +1,62 @@
+"""Model 9's training written as everybody writes it: the yardstick of the benchmark.
+
+torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's own layers.
+"""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from models import NetworkConfig, build
+from utils.data import ROOT
+from utils.layers import BatchNormAct2d, ReLUDropout
+
+
+def plain_network(config: NetworkConfig) -> nn.Module:
+    """The same network with nn.BatchNorm2d, nn.ReLU and nn.Dropout instead of the fused layers."""
+    network = build(config)
+    for stage in (network.edges, network.middle, network.late):
+        for index, layer in enumerate(stage):
+            if isinstance(layer, BatchNormAct2d):
+                parts = [nn.BatchNorm2d(layer.num_features), nn.ReLU()]
+            elif isinstance(layer, ReLUDropout):
+                parts = [nn.ReLU()]
+            else:
+                continue
+            stage[index] = nn.Sequential(*parts, *([nn.Dropout(layer.p)] if layer.p else []))
+    return network
+
+
+def loader(workers: int) -> DataLoader:
+    """Model 9's augmented batches of 128 from torchvision's MNIST."""
+    transform = transforms.Compose(
+        [
+            transforms.RandomRotation(6.9),
+            transforms.RandomAffine(degrees=15),
+            transforms.ToTensor(),
+            transforms.Normalize((0.1307,), (0.3081,)),
+        ]
+    )
+    dataset = datasets.MNIST(ROOT / "data", train=True, transform=transform)
+    return DataLoader(dataset, batch_size=128, shuffle=True, num_workers=workers)
+
+
+def seconds_per_step(config: NetworkConfig, workers: int, steps: int) -> float:
+    """Mean seconds of a training step over `steps` steps, after five that warm up."""
+    network = plain_network(config).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.075, momentum=0.9)
+    for step, (images, labels) in enumerate(loader(workers)):
+        if step == 5:
+            started = time.perf_counter()
+        if step == 5 + steps:
+            break
+        optimizer.zero_grad()
+        loss = F.nll_loss(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+    return (time.perf_counter() - started) / steps

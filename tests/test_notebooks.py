@@ -1,0 +1,210 @@
+"""The notebooks as files, alone in Colab, and the negative controls under nbval."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from utils.data import ROOT
+from utils.publish import stamp
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CONTROLS = sorted((ROOT / "tests" / "notebooks").glob("*.ipynb"))
+MARKER = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE_\w+)(.*)")
+
+
+def code_cells(path: Path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def marker_faults(source: str) -> list[str]:
+    """Markers that nbval silently ignores: with text behind them, misspelt, or after code."""
+    known = {"NBVAL_IGNORE_OUTPUT", "NBVAL_CHECK_OUTPUT", "NBVAL_RAISES_EXCEPTION", "NBVAL_SKIP"}
+    faults = []
+    for line in source.splitlines():
+        found = MARKER.search(line)
+        alone = found and not line[: found.start()].strip() and not found[2].strip()
+        if found and not (alone and found[1] in known):
+            faults.append(line)
+    return faults
+
+
+def compared(cell) -> bool:
+    """Whether nbval compares anything of a code cell's stored output."""
+    if any(name in cell.source for name in ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP")):
+        return False
+    return any(
+        output.output_type == "stream" or set(output.get("data", {})) - {"image/png", "image/jpeg"}
+        for output in cell.outputs
+    )
+
+
+def test_there_are_exactly_three_steps():
+    names = ["1_skeleton.ipynb", "2_efficiency.ipynb", "3_augmentation_lr.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == names
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_a_clean_run_that_renders_everywhere(path):
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    assert path.stat().st_size < 2_000_000
+    assert "widgets" not in book.metadata
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        assert marker_faults(cell.source) == []
+        assert len(cell.source.splitlines()) <= 28, cell.source
+        assert max(map(len, cell.source.splitlines())) <= 88, cell.source
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            assert str(ROOT) not in str(output)
+            if "image/png" in output.get("data", {}):
+                assert output.metadata["image/png"]["alt"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_has_output_that_nbval_compares(path):
+    unchecked = [cell.source for cell in code_cells(path) if not compared(cell)]
+    # Only the versions of the machine at hand may differ.
+    assert len(unchecked) == 1
+    assert "torch.__version__" in unchecked[0]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prose_types_no_measured_number(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            typed = re.findall(r"\d+\.\d+\s*%|\b9[789]\.\d+", cell.source)
+            assert set(typed) <= {"99.4 %", "99.4"}, cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_model_states_target_results_analysis(path):
+    prose = "\n".join(
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "markdown"
+    )
+    models = re.findall(r"^## Model (\d+)", prose, re.MULTILINE)
+    expected = {"1": ["1", "2", "3"], "2": ["4", "5", "6", "7"], "3": ["8", "9", "10"]}
+    assert models == expected[path.name[0]]
+    for heading in ("Target", "Results", "Analysis"):
+        assert len(re.findall(f"^### {heading}", prose, re.MULTILINE)) >= len(models)
+
+
+@pytest.mark.parametrize(
+    ("source", "faulty"),
+    [
+        ("# NBVAL_IGNORE_OUTPUT\nprint(1)", False),
+        ("# NBVAL_IGNORE_OUTPUT: times differ\nprint(1)", True),
+        ("# NBVAL_IGNORE_OUTPUTS", True),
+        ("print(1)  # NBVAL_SKIP", True),
+        ("print(1)", False),
+    ],
+)
+def test_marker_lint_finds_what_nbval_ignores(source, faulty):
+    assert bool(marker_faults(source)) is faulty
+
+
+def test_output_lint_finds_cells_that_pass_vacuously():
+    def cell(source, *outputs):
+        return nbformat.v4.new_code_cell(source, outputs=list(outputs))
+
+    stream = nbformat.v4.new_output("stream", text="1")
+    picture = nbformat.v4.new_output("display_data", {"image/png": "x"})
+    assert compared(cell("print(1)", stream))
+    assert not compared(cell("x = 1"))
+    assert not compared(cell("show()", picture))
+    assert not compared(cell("# NBVAL_IGNORE_OUTPUT\nprint(1)", stream))
+
+
+def nbval(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-v"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize("name", ["wrong_parameter_count", "wrong_accuracy"])
+def test_a_wrong_figure_in_a_notebook_fails(name):
+    result = nbval(ROOT / "tests" / "notebooks" / f"{name}.ipynb")
+    assert result.returncode == 1, result.stdout + result.stderr
+    verdicts = re.findall(r"::Cell (\d+) (PASSED|FAILED)", result.stdout)
+    # The set-up cell passes, and the cell with the wrong figure is the one that fails.
+    assert verdicts == [("0", "PASSED"), ("1", "FAILED")]
+    assert "mismatch" in result.stdout
+
+
+def test_the_controls_fail_for_their_wrong_figure_alone(tmp_path):
+    """The same notebooks with the right figure pass, so that nothing else makes them fail."""
+    for path in CONTROLS:
+        book = nbformat.read(path, as_version=4)
+        NotebookClient(book, timeout=120, resources={"metadata": {"path": path.parent}}).execute()
+        mended = ROOT / "tests" / "notebooks" / f"mended-{os.getpid()}-{path.name}"
+        try:
+            nbformat.write(book, mended)
+            result = nbval(mended)
+        finally:
+            mended.unlink()
+        assert result.returncode == 0, result.stdout
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """The project as it is now in a local bare repository, stamped with its own address."""
+    work, bare = tmp_path_factory.mktemp("work") / "project", tmp_path_factory.mktemp("bare")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "runs", "__pycache__", ".*_cache", "*-ubyte", "*.partial.json"
+    )
+    shutil.copytree(ROOT, work, ignore=ignored)
+    stamp(bare.as_uri(), work)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    commit = [*identity, "commit", "-q", "--allow-empty", "-m"]
+    # Two commits, so that a shallow clone is seen to be one.
+    for arguments in (["init", "-q"], ["add", "-A"], [*commit, "all"], [*commit, "more"]):
+        subprocess.run(["git", *arguments], cwd=work, check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", work.as_uri(), str(bare)], check=True)
+    return work
+
+
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+def test_opened_alone_in_colab_it_clones_once_and_runs(name, repository, tmp_path, monkeypatch):
+    alone, stand_in = tmp_path / "content", tmp_path / "stand-in"
+    (stand_in / "google" / "colab").mkdir(parents=True)
+    (stand_in / "google" / "colab" / "__init__.py").touch()
+    alone.mkdir()
+    shutil.copy(repository / "notebooks" / name, alone)
+    monkeypatch.setenv("PYTHONPATH", str(stand_in))
+    monkeypatch.delenv("MNIST_RECORDS")
+    book = nbformat.read(alone / name, as_version=4)
+    client = NotebookClient(book, timeout=120, resources={"metadata": {"path": alone}})
+    client.execute()
+    clone = alone / "mnist-under-8k"
+    assert sorted(path.name for path in alone.iterdir()) == sorted([name, clone.name])
+    depth = ["git", "rev-list", "--count", "HEAD"]
+    assert subprocess.run(depth, cwd=clone, capture_output=True, text=True).stdout.strip() == "1"
+    replayed = [
+        output.text
+        for cell in book.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "replayed" in output.get("text", "")
+    ]
+    assert len(replayed) >= 3
+
+
+def test_outside_colab_and_outside_the_project_it_says_what_to_do(tmp_path):
+    book = nbformat.read(NOTEBOOKS[0], as_version=4)
+    book.cells = [next(cell for cell in book.cells if "ADDRESS" in cell.source)]
+    client = NotebookClient(book, timeout=60, resources={"metadata": {"path": tmp_path}})
+    with pytest.raises(Exception, match="open this notebook inside a clone of the project"):
+        client.execute()

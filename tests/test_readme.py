@@ -1,0 +1,106 @@
+"""The README is current, its example runs, and what it names exists."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+
+from utils import readme
+from utils.data import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+# Preinstalled in Colab, August 2026; torchinfo is the one thing to install there.
+COLAB = {
+    "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.1.3", "matplotlib": "3.10.0",
+    "ipykernel": "6.17.1",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return readme.study()
+
+
+def test_generated_figures_are_current(runs):
+    assert readme.renewed(TEXT, runs) == TEXT
+
+
+def test_the_check_notices_a_wrong_figure(runs):
+    figure = re.search(r"\d\d\.\d\d ± ", TEXT)[0]
+    assert readme.renewed(TEXT.replace(figure, "99.99 ± ", 1), runs) == TEXT
+
+
+def test_the_picture_is_current(runs):
+    assert readme.picture_text(readme.PICTURE) == readme.picture_alt(runs)
+
+
+def test_no_accuracy_is_typed_outside_the_generated_blocks():
+    typed = re.findall(r"\d+\.\d+ ?%", readme.BLOCK.sub("", TEXT))
+    assert set(typed) == {"99.4 %"}
+
+
+def test_the_worked_example_runs(small_root, tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    environment = {**os.environ, "MNIST_ROOT": str(small_root), "MNIST_RUNS": str(tmp_path)}
+    environment.pop("MNIST_RECORDS")
+    result = subprocess.run(
+        [sys.executable, "-c", example], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^\d+ parameters, \d", result.stdout, re.MULTILINE)
+    assert len(list(tmp_path.glob("9-plateau-varied-seed0-*.json"))) == 1
+
+
+def test_everything_the_readme_names_exists():
+    layout = re.search(r"## Layout\n\n```\n(.*?)```", TEXT, re.DOTALL)[1]
+    names = re.findall(r"(?:^|   )([\w./-]+(?:\.py|/))", layout, re.MULTILINE)
+    assert len(names) > 15
+    for name in names + re.findall(r"\]\(([\w./-]+)\)", TEXT):
+        assert (ROOT / name).exists(), name
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z]+)", TEXT)) - {"on"} <= targets
+
+
+def test_every_module_has_its_line_in_the_layout():
+    layout = re.search(r"## Layout\n\n```\n(.*?)```", TEXT, re.DOTALL)[1]
+    modules = {f"utils/{path.name}" for path in (ROOT / "utils").glob("*.py")}
+    missing = {name for name in modules if name not in layout}
+    assert missing <= {"utils/__init__.py", "utils/files.py", "utils/published.py"}
+
+
+def requirements(name: str) -> dict[str, Requirement]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    found = (Requirement(line) for line in lines if line)
+    return {r.name: r for r in found if r.marker is None or r.marker.evaluate()}
+
+
+def test_lower_bounds_fit_colab_and_the_lock():
+    bounds, lock = requirements("requirements.txt"), requirements("requirements.lock")
+    for name, version in COLAB.items():
+        assert bounds[name].specifier.contains(version), name
+    for name, bound in bounds.items():
+        (pin,) = lock[name].specifier
+        assert pin.operator == "=="
+        assert bound.specifier.contains(pin.version), name
+    assert not bounds["torch"].specifier.contains("2.13.0")
+
+
+def test_every_requirement_is_argued():
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.search(r"\s# \S", line), line
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert script.strip().splitlines()[-1] == "make test"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_make_help_lists_the_targets():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("run", "test", "bench", "env"):
+        assert re.search(f"^{target} ", listed.stdout, re.MULTILINE)

@@ -1,0 +1,123 @@
+"""Renew the README's figures and its picture from the records: `python -m utils.readme`.
+
+What stands between `<!-- generated: NAME -->` and `<!-- end -->` is written here and nowhere else;
+a test proves that it is current.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from matplotlib import pyplot
+from PIL import Image
+
+from models import MODELS
+from utils import plots
+from utils.analysis import (
+    PARAMETER_LIMIT,
+    TARGET_ACCURACY,
+    evidence,
+    final_test,
+    runs_meeting_brief,
+    verdict,
+)
+from utils.data import ROOT
+from utils.files import atomic_file, write_atomically
+from utils.records import Record
+from utils.tables import ladder_table
+
+README = ROOT / "README.md"
+PICTURE = ROOT / "docs" / "results.png"
+FINALS = ("9-final", "10-final")
+BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def study() -> dict[str, list[Record]]:
+    """All recorded runs of the ten models and the two finals, by name."""
+    return {name: evidence(name) for name in [*map(str, MODELS), *FINALS]}
+
+
+def claim_text(runs: dict[str, list[Record]]) -> str:
+    """The study's claim: what the finals reach."""
+    lines = []
+    for name in FINALS:
+        final = runs[name]
+        lowest = min(verdict(run).worst_of_last for run in final)
+        lines.append(
+            f"- **{final[0].parameters:,} parameters: {final_test(final)} test accuracy**; lowest "
+            f"of the last five epochs of any run {lowest:.2f} %; "
+            f"{runs_meeting_brief(final)} of {len(final)} runs meet the brief."
+        )
+    return "\n".join(lines)
+
+
+def timing_text(runs: dict[str, list[Record]]) -> str:
+    """How long `make run` trains, from the seconds that the records carry."""
+    seconds = sum(runs[str(model)][0].seconds for model in MODELS)
+    first = runs["1"][0]
+    return (
+        f"Training the ten models took {seconds / 60:.0f} minutes of one core each here "
+        f"(torch {first.versions['torch'].split('+')[0]}, {first.engine.precision}), so about "
+        f"{seconds / 120:.0f} minutes with two cores; with the installation and the notebooks, "
+        "add about three minutes."
+    )
+
+
+def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
+    """Every generated block of the README by name."""
+    return {
+        "claim": claim_text(runs),
+        "picture": f"![{picture_alt(runs)}](docs/results.png)",
+        "results": ladder_table(runs),
+        "timing": timing_text(runs),
+    }
+
+
+def picture_alt(runs: dict[str, list[Record]]) -> str:
+    """Alternative text of the picture."""
+    parts = [
+        f"model {name}: {runs[name][0].parameters:,} parameters, {final_test(runs[name])}"
+        for name in runs
+    ]
+    return (
+        f"Final test accuracy against parameters; the brief is {TARGET_ACCURACY} % under "
+        f"{PARAMETER_LIMIT:,}. " + "; ".join(parts)
+    )
+
+
+def renewed(text: str, runs: dict[str, list[Record]]) -> str:
+    """The README's text with every generated block renewed.
+
+    Raises:
+        KeyError: for a block whose name nothing generates.
+    """
+    content = blocks(runs)
+    return BLOCK.sub(lambda found: f"{found[1]}{content[found[2]]}\n{found[3]}", text)
+
+
+def draw_picture(runs: dict[str, list[Record]], path: Path) -> None:
+    """The README's picture; it carries its alternative text, by which a test sees its age."""
+    path.parent.mkdir(exist_ok=True)
+    figure = plots.size_against_accuracy(runs)
+    with atomic_file(path) as part:
+        figure.savefig(part, format="png", dpi=120, metadata={"Description": picture_alt(runs)})
+    pyplot.close(figure)
+
+
+def picture_text(path: Path) -> str:
+    """The alternative text stored in the picture."""
+    with Image.open(path) as picture:
+        return picture.text["Description"]
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    runs = study()
+    write_atomically(README, renewed(README.read_text(), runs))
+    draw_picture(runs, PICTURE)
+    print(f"renewed {README.name} and {PICTURE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
