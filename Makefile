@@ -8,7 +8,7 @@ BUILD := build
 FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/records"
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint unit nbval bench evidence notebooks publish-check clean
+.PHONY: help env run test lint unit nbval bench evidence notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -46,10 +46,11 @@ nbval: env
 bench: env  ## measure the conventional pipeline against ours, in one run; writes benchmarks/results.json
 	$(PY) -m benchmarks.epoch
 
-evidence: env  ## train what records/ lacks (all committed seeds, the search, the finals); hours
+evidence: env  ## train what records/ lacks (every committed seed, the search, the finals); hours
 	$(PY) -m utils.sweep --models 1-10 --seeds 0-2 --store records
 	$(PY) -m utils.search
 	$(PY) -m utils.sweep --models 9-final,10-final --seeds 0-2 --store records
+	$(PY) -m utils.sweep --models 1-original,2-original,3-original,4-original,5-original,6-original,7-original --store records
 
 notebooks: env  ## execute the notebooks in place and renew the README's figures, after records changed
 	$(PY) -m nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
