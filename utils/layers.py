@@ -2,8 +2,8 @@
 
 At ten to sixteen channels a convolution is so cheap that a training step on a CPU is mostly memory
 traffic: batch norm, ReLU and dropout each read and write the whole tensor again. The layers here
-fuse those passes. `tests/test_layers.py` proves each equal to its torch counterpart in
-forward values, gradients and running statistics.
+fuse those passes on the CPU; elsewhere torch's own kernels run. `tests/test_layers.py` proves each
+equal to its torch counterpart in forward values, gradients and running statistics.
 """
 
 import math
@@ -50,14 +50,6 @@ def _dropped_positions(elements: int, p: float) -> Tensor:
     return torch.randint(elements, (int(torch.poisson(mean)),))
 
 
-def _relu_dropout(x: Tensor, p: float) -> Tensor:
-    """ReLU and unscaled dropout: sparse draws on the CPU, torch's fused kernel elsewhere."""
-    if x.device.type == "cpu":
-        return _ReLUDropoutFunction.apply(x, p)
-    x = F.relu(x)
-    return F.dropout(x, p) * (1 - p) if p > 0 else x
-
-
 class ReLUDropout(nn.Module):
     """ReLU followed by element-wise dropout (inverted: kept elements are scaled by 1 / (1 - p)).
 
@@ -71,9 +63,9 @@ class ReLUDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        if not self.training or self.p == 0:
-            return F.relu(x)
-        return _relu_dropout(x * (1 / (1 - self.p)), self.p)
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return F.dropout(F.relu(x), self.p, self.training)
+        return _ReLUDropoutFunction.apply(x * (1 / (1 - self.p)), self.p)
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
@@ -97,8 +89,8 @@ class BatchNormAct2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        if not self.training:
-            return F.relu(super().forward(x))
+        if not self.training or x.device.type != "cpu":
+            return F.dropout(F.relu(super().forward(x)), self.p, self.training)
         keep = 1 - self.p
         x = F.batch_norm(
             x,
@@ -110,7 +102,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
             momentum=self.momentum,
             eps=self.eps,
         )
-        return _relu_dropout(x, self.p)
+        return _ReLUDropoutFunction.apply(x, self.p)
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""

@@ -173,7 +173,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     axes.scatter([], [], s=14, color=SKY, label="epochs 11-14 of a run")
     axes.scatter([], [], s=26, color=BLUE, label="its final epoch")
     axes.plot([], [], color=VERMILION, linewidth=2, label="mean final epoch")
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower right", ncols=3)
     return figure
 
 

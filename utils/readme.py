@@ -4,6 +4,7 @@ What stands between `<!-- generated: NAME -->` and `<!-- end -->` is written her
 a test proves that it is current.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from utils.tables import ladder_table
 
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "results.png"
+BENCHMARKS = ROOT / "benchmarks"
 FINALS = ("9-final", "10-final")
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -51,15 +53,16 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
     return "\n".join(lines)
 
 
-def timing_text(runs: dict[str, list[Record]]) -> str:
-    """How long `make run` trains, from the seconds that the records carry."""
-    seconds = sum(runs[str(model)][0].seconds for model in MODELS)
-    first = runs["1"][0]
+def timing_text() -> str:
+    """How long the two commands took, and an epoch, as `benchmarks/` measured them."""
+    commands = json.loads((BENCHMARKS / "commands.json").read_text())
+    epoch = json.loads((BENCHMARKS / "results.json").read_text())
     return (
-        f"Training the ten models took {seconds / 60:.0f} minutes of one core each here "
-        f"(torch {first.versions['torch'].split('+')[0]}, {first.engine.precision}), so about "
-        f"{seconds / 120:.0f} minutes with two cores; with the installation and the notebooks, "
-        "add about three minutes."
+        f"On a machine with {commands['cores']} cores, from a fresh clone and with the installation: "
+        f"`make run` {commands['make_run_minutes']:.0f} minutes, `make test` after it "
+        f"{commands['make_test_minutes']:.0f} minutes. There a training epoch of model "
+        f"{epoch['model']} takes {epoch['run_s']:.1f} s; written the conventional way "
+        f"(`benchmarks/conventional.py`) it takes {epoch['conventional_s']:.1f} s."
     )
 
 
@@ -69,7 +72,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "claim": claim_text(runs),
         "picture": f"![{picture_alt(runs)}](docs/results.png)",
         "results": ladder_table(runs),
-        "timing": timing_text(runs),
+        "timing": timing_text(),
     }
 
 
