@@ -58,7 +58,7 @@ def timing_text() -> str:
     commands = json.loads((BENCHMARKS / "commands.json").read_text())
     epoch = json.loads((BENCHMARKS / "results.json").read_text())
     return (
-        f"On a machine with {commands['cores']} cores, from a fresh clone and with the installation: "
+        f"On a machine with {commands['cores']} cores, on a fresh clone, installation included: "
         f"`make run` {commands['make_run_minutes']:.0f} minutes, `make test` after it "
         f"{commands['make_test_minutes']:.0f} minutes. There a training epoch of model "
         f"{epoch['model']} takes {epoch['run_s']:.1f} s; written the conventional way "
