@@ -7,7 +7,6 @@ the same command continues where it was interrupted.
 
 import argparse
 import json
-import os
 import re
 import sys
 import threading
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from utils import records
 from utils.data import DataError, load_mnist
@@ -45,7 +44,7 @@ def sweep(jobs: list[Job], folder: Path, workers: int | None = None) -> list[str
     print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are already in {folder}", flush=True)
     failures: list[str] = []
     with _Progress(todo, folder, checksum) as progress:
-        pool = Parallel(n_jobs=workers or os.cpu_count(), return_as="generator_unordered")
+        pool = Parallel(n_jobs=workers or cpu_count(), return_as="generator_unordered")
         for job, failure in pool(delayed(_work)(job, folder) for job in todo):
             progress.finished(job, failure)
             if failure:
