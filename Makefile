@@ -11,7 +11,7 @@ FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS
 .PHONY: help env run test lint unit nbval bench evidence notebooks clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(ENV)/installed  ## make the Python environment in .venv
 

@@ -107,7 +107,7 @@ MODELS[2] = replace(
     MODELS[1], edges=(16, 20), squeeze_1=10, middle=(12, 16), squeeze_2=10, late=(12, 16)
 )
 MODELS[3] = replace(MODELS[2], edges=(10, 12), squeeze_2=8, late=(10, 10))
-# Step 2, efficiency. Entries 5 and 6 bundle what the original changed together (see notebook 2).
+# Step 2, efficiency. Entries 4, 5 and 7 bundle what the original changed together (notebook 2).
 MODELS[4] = replace(MODELS[3], middle=(10, 12), batch_norm=EVERY_3X3)
 MODELS[5] = replace(MODELS[4], batch_norm=(1, 2, 3, 4, 6), dropout=0.01)
 MODELS[6] = replace(MODELS[5], head="gap")

@@ -72,16 +72,20 @@ def test_spread_carries_mean_sd_and_n():
         spread([])
 
 
-def test_difference_is_clear_beyond_two_standard_errors(record):
+def test_difference_is_clear_outside_the_confidence_interval(record):
     def runs(values):
         return [with_accuracies(record, [value]) for value in values]
 
-    low, high = runs([99.0, 99.1]), runs([99.4, 99.5])
+    low, high = runs([99.0, 99.1]), runs([99.25, 99.35])
     change = difference(high, low)
-    assert change.mean == pytest.approx(0.4)
+    assert change.mean == pytest.approx(0.25)
     assert change.error == pytest.approx(((0.1**2 / 2) / 2 * 2) ** 0.5)
-    assert change.clear
-    assert difference(low, high).clear
+    assert change.freedom == 2
+    assert not change.clear  # 3.5 standard errors, but two seeds each: the interval has 4.30
+    many = difference(runs([99.4, 99.5] * 4), runs([99.0, 99.1] * 4))
+    assert many.freedom > 10
+    assert many.clear
+    assert difference(runs([99.0, 99.1] * 4), runs([99.4, 99.5] * 4)).clear
     assert not difference(runs([99.1]), runs([99.05])).clear  # one seed each: binomial error
 
 

@@ -41,6 +41,8 @@ def test_batch_norm_act_equals_torch(memory_format, p):
     # The drop mask is ours to draw; where ours dropped, the reference drops too.
     reference = F.relu(theirs(x2))
     mask = ~((y == 0) & (reference > 0))
+    share = 1 - mask[reference > 0].float().mean()
+    assert abs(share - p) < 0.02
     reference = reference * mask / (1 - p)
     torch.testing.assert_close(y, reference)
     for got, expected in zip(

@@ -61,6 +61,7 @@ def test_notebook_is_a_clean_run_that_renders_everywhere(path):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     for cell in cells:
         assert marker_faults(cell.source) == []
+        assert not cell.metadata.get("tags"), "nbval obeys some tags; say it in the source"
         assert len(cell.source.splitlines()) <= 28, cell.source
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
         for output in cell.outputs:

@@ -83,10 +83,19 @@ def test_changing_one_number_makes_another_run():
     assert varied.key("data") != records.job(4).key("data")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}', "null"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}', "null", '{"config": []}'])
 def test_damaged_record(record, content):
     record.path.write_text(content)
     with pytest.raises(RecordError, match=f"record .*{record.path.name} is damaged"):
+        load(record.path)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"confusion": [[0] * 10] * 10}, {"confusion": [[1]]}, {"label": "best"}]
+)
+def test_record_with_a_nonsensical_field(record, fields):
+    edit(record, **fields)
+    with pytest.raises(RecordError, match="is damaged"):
         load(record.path)
 
 

@@ -96,6 +96,8 @@ def test_one_diverging_run_leaves_the_others_standing(small_root, tmp_path, monk
     [
         (["--models", "11"], "unknown experiment '11'; the experiments are 1, 2"),
         (["--models", "nine"], "unknown experiment 'nine'"),
+        (["--models", "3-1"], "ranges run upwards, such as 1-3, not 3-1"),
+        (["--seeds", "2-0"], "ranges run upwards"),
         (["--seeds", "x"], "seeds are whole numbers"),
         (["--jobs", "0"], "--jobs must be 1 or more"),
     ],

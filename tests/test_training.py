@@ -85,7 +85,8 @@ def test_the_test_set_decides_nothing(small, recipe):
 
 def test_it_learns(mnist):
     data = subset(mnist, 3_000, 1_000)
-    run = fit(MODELS[9], Recipe(learning_rate=0.05, batch_size=32, epochs=3), data, 0)
+    recipe = Recipe(learning_rate=0.05, batch_size=32, epochs=3, schedule="linear")
+    run = fit(MODELS[9], recipe, data, 0)
     assert run.history[-1].test_accuracy > 90
     assert run.history[-1].train_loss < run.history[0].train_loss / 2
 
@@ -215,7 +216,7 @@ class _Syncs(TorchDispatchMode):
 def test_no_step_waits_for_the_device(small):
     counts = []
     for batch_size in (200, 20):
-        recipe = Recipe(batch_size=batch_size, rotations=(5.0,), schedule="linear")
+        recipe = Recipe(batch_size=batch_size, rotations=(5.0,), schedule="linear", ema_decay=0.9)
         trainer = _Trainer(MODELS[4], recipe, small.train, Engine(), 0)
         with _Syncs() as syncs:
             trainer._train(1, [])

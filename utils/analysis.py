@@ -4,19 +4,23 @@ Accuracies are those of the final epoch, never of the best one; every spread car
 standard deviation and its number of seeds.
 """
 
+import functools
 import math
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils.experiments import get_experiment
-from utils.records import Record, load_all
+from utils.data import load_mnist
+from utils.records import Record, job, load_all
 
 TARGET_ACCURACY = 99.4  # percent, on the test set, in each of the last five epochs
 LAST_EPOCHS = 5
 MAX_EPOCHS = 15
 PARAMETER_LIMIT = 8_000  # fewer than
 TEST_IMAGES = 10_000
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last for all above.
+STUDENT_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.09, 1.96)
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,25 @@ def spread(values: list[float], unit: str = "%") -> Spread:
 
 
 def evidence(experiment: str | int) -> list[Record]:
-    """All recorded seeds of a named experiment, in order of seeds.
+    """All recorded seeds of a named experiment as it is defined now, in order of seeds.
+
+    Records of other data, or of a network or recipe that has been edited since, do not count.
 
     Raises:
         ValueError: for an unknown name.
     """
-    named = get_experiment(experiment)
-    label = f"{named.model}-{named.recipe}"
-    return [record for record in load_all() if record.label == label]
+    wanted = job(experiment)
+    same = (wanted.label, wanted.config, wanted.recipe, _checksum(os.environ.get("MNIST_ROOT")))
+    return [
+        record
+        for record in load_all()
+        if (record.label, record.config, record.recipe, record.data_checksum) == same
+    ]
+
+
+@functools.cache
+def _checksum(root: str | None) -> str:
+    return load_mnist(root).checksum
 
 
 def final_test(runs: list[Record]) -> Spread:
@@ -115,15 +130,19 @@ def runs_meeting_brief(runs: list[Record]) -> int:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of one spread minus another's, with its standard error, in points."""
+    """Mean of one spread minus another's, in points, with its standard error.
+
+    One seed has no SD; its error is then the binomial one of 10,000 test images.
+    """
 
     mean: float
     error: float
+    freedom: int  # degrees of freedom of the error
 
     @property
     def clear(self) -> bool:
-        """Whether the difference exceeds two standard errors, in either direction."""
-        return abs(self.mean) > 2 * self.error
+        """Whether zero lies outside the 95 % confidence interval (Welch's t-test)."""
+        return abs(self.mean) > STUDENT_95[min(self.freedom, len(STUDENT_95)) - 1] * self.error
 
     def __str__(self) -> str:
         return f"{self.mean:+.2f} points (standard error {self.error:.2f})"
@@ -136,7 +155,13 @@ def difference(
 ) -> Difference:
     """How much `measure` rose from one experiment to another."""
     a, b = measure(after), measure(before)
-    return Difference(a.mean - b.mean, math.hypot(_standard_error(a), _standard_error(b)))
+    error_a, error_b = _standard_error(a), _standard_error(b)
+    error = math.hypot(error_a, error_b)
+    # Welch and Satterthwaite; a binomial error counts as that of many observations.
+    shares = [(error_a, a), (error_b, b)]
+    spreads = sum(e**4 / (figure.n - 1) for e, figure in shares if figure.sd is not None)
+    freedom = error**4 / spreads if spreads else float(len(STUDENT_95))
+    return Difference(a.mean - b.mean, error, max(1, int(min(freedom, len(STUDENT_95)))))
 
 
 def _standard_error(figure: Spread) -> float:

@@ -141,10 +141,14 @@ def _download(raw: Path) -> None:
     """
     try:
         raw.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=raw)
     except OSError as error:
-        raise DataError(f"no MNIST in {raw}, and the folder cannot be made: {error}") from None
+        raise DataError(
+            f"no MNIST files in {raw}, and none can be downloaded into it ({error.strerror}); "
+            "put the four .gz files there, or set MNIST_ROOT to a folder with MNIST/raw/"
+        ) from None
     tried = []
-    with tempfile.TemporaryDirectory(dir=raw) as part:
+    with folder as part:
         for filename, md5 in MNIST.resources:
             for mirror in MNIST.mirrors:
                 try:

@@ -77,7 +77,8 @@ def samples_per_class(train: Split, test: Split) -> Figure:
 def images(pictures: list[Tensor], captions: list[str], title: str, columns: int = 10) -> Figure:
     """A grid of [28, 28] images, ink dark on white, with a caption above each."""
     rows = -(-len(pictures) // columns)
-    figure, axes = _figure(rows, columns, (0.95 * columns, 1.15 * rows + 0.5), title)
+    side = 9.5 / columns  # inches
+    figure, axes = _figure(rows, columns, (9.5, 1.2 * side * rows + 0.5), title)
     for axis in numpy.ravel(axes):
         axis.axis("off")
     for axis, picture, caption in zip(numpy.ravel(axes), pictures, captions, strict=False):
@@ -170,7 +171,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
     axes.set_xticks(range(len(models)), names)
     axes.set(xlabel="model, and its parameters", ylabel="test accuracy, %")
-    axes.scatter([], [], s=14, color=SKY, label="epochs 11-14 of a run")
+    axes.scatter([], [], s=14, color=SKY, label="the last epochs of a run")
     axes.scatter([], [], s=26, color=BLUE, label="its final epoch")
     axes.plot([], [], color=VERMILION, linewidth=2, label="mean final epoch")
     figure.legend(frameon=False, loc="outside lower right", ncols=3)
@@ -206,10 +207,11 @@ def size_against_accuracy(models: dict[str, list[Record]]) -> Figure:
 
 def learning_rate(traces: dict[str, list[float]]) -> Figure:
     """Learning rate over epochs, {name: one value per epoch or per step}, log scale."""
-    falls = {name: max(rates) / min(rates) for name, rates in traces.items()}
-    deepest = max(falls, key=falls.get)
-    title = (
-        f"All rates fall; that of {deepest} falls furthest, by a factor of {falls[deepest]:,.0f}"
+    falls = [f"{name} by {max(r) / min(r):,.0f}" for name, r in traces.items() if max(r) > min(r)]
+    constant = [name for name, r in traces.items() if max(r) == min(r)]
+    title = "; ".join(
+        ([f"Constant: {', '.join(constant)}"] if constant else [])
+        + ([f"falling, by a factor: {', '.join(falls)}"] if falls else [])
     )
     figure, axes = _figure(1, 1, (8, 3), title)
     for (name, rates), colour in zip(traces.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):

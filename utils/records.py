@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -31,7 +32,6 @@ from utils.training import (
     NonFiniteLossError,
     Run,
     best_engine,
-    confusion_matrix,
     fit,
     predict,
 )
@@ -249,10 +249,13 @@ def load(path: Path) -> Record:
         fields["engine"] = Engine(**fields["engine"])
         fields["statistics"] = tuple(fields["statistics"])
         record = Record(**fields, path=path)
+        if not re.fullmatch(r"\d+-[\w-]+", record.label):
+            raise ValueError(f"label {record.label!r}")
+        right = _share_right(record)
+    except (ValueError, TypeError, KeyError, AttributeError, LookupError, ArithmeticError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
     except OSError as error:
         raise RecordError(f"record {path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
     key = run_key(record.config, record.recipe, record.seed, record.data_checksum)
     if key != record.key:
         raise _damaged(path, f"its contents have key {key}, not {record.key}")
@@ -260,12 +263,17 @@ def load(path: Path) -> Record:
         raise _damaged(
             path, f"it has {len(record.history)} epochs, its recipe {record.recipe.epochs}"
         )
-    if record.confusion is not None:
-        total = sum(map(sum, record.confusion))
-        hits = sum(record.confusion[digit][digit] for digit in range(10))
-        if abs(100 * hits / total - record.history[-1].test_accuracy) > 1e-6:
-            raise _damaged(path, "its confusion matrix disagrees with its final test accuracy")
+    if right is not None and abs(right - record.test_accuracy[-1]) > 1e-6:
+        raise _damaged(path, "its confusion matrix disagrees with its final test accuracy")
     return record
+
+
+def _share_right(record: Record) -> float | None:
+    """Final test accuracy in percent by the confusion matrix; None if it was not measured."""
+    if record.confusion is None:
+        return None
+    hits = sum(record.confusion[digit][digit] for digit in range(10))
+    return 100 * hits / sum(map(sum, record.confusion))
 
 
 def _damaged(path: Path, fault: str) -> RecordError:
@@ -361,6 +369,7 @@ def train(
     _check_writable(folder)
     path = folder / f"{wanted.label}-seed{wanted.seed}-{wanted.key(data.checksum)}.json"
     partial = path.with_suffix(".partial.json")
+    partial.unlink(missing_ok=True)  # of an earlier try; this one starts at epoch 1
     history: list[EpochRow] = []
 
     def keep(row: EpochRow) -> None:
@@ -406,10 +415,6 @@ def _check_writable(folder: Path) -> None:
 
 
 def _record(wanted: Job, data: Dataset, result: Run, path: Path) -> Record:
-    confusion = None
-    if wanted.measure_test:
-        log_probabilities = predict(result.network, data.test.images, result.statistics)
-        confusion = confusion_matrix(log_probabilities, data.test.labels)
     return Record(
         key=wanted.key(data.checksum),
         label=wanted.label,
@@ -418,7 +423,7 @@ def _record(wanted: Job, data: Dataset, result: Run, path: Path) -> Record:
         seed=wanted.seed,
         data_checksum=data.checksum,
         history=result.history,
-        confusion=confusion,
+        confusion=result.confusion,
         parameters=sum(p.numel() for p in result.network.parameters()),
         statistics=result.statistics,
         engine_version=ENGINE,

@@ -127,8 +127,10 @@ def parse_experiments(text: str) -> list[str]:
     """
     names = []
     for part in text.split(","):
-        ends = re.fullmatch(r"(\d+)-(\d+)", part)
-        names += [str(n) for n in range(int(ends[1]), int(ends[2]) + 1)] if ends else [part]
+        if re.fullmatch(r"\d+-\d+", part):
+            names += map(str, _range(part))
+        else:
+            names.append(part)
     for name in names:
         records.get_experiment(name)
     return names
@@ -144,9 +146,20 @@ def parse_seeds(text: str) -> list[int]:
         raise ValueError(f"seeds are whole numbers and ranges such as 0-2,7, not {text!r}")
     seeds = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        seeds += range(int(first), int(last or first) + 1)
+        seeds += _range(part)
     return seeds
+
+
+def _range(text: str) -> range:
+    """'2-4' -> 2, 3, 4; '2' -> 2.
+
+    Raises:
+        ValueError: if the first number is the larger one.
+    """
+    first, _, last = text.partition("-")
+    if int(last or first) < int(first):
+        raise ValueError(f"ranges run upwards, such as {last}-{first}, not {text}")
+    return range(int(first), int(last or first) + 1)
 
 
 def run_command(jobs: list[Job], folder: Path, workers: int | None) -> int:

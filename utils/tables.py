@@ -145,19 +145,24 @@ def print_settings(settings) -> None:
 def results(runs: list[Record]) -> str:
     """Markdown: one model's results over its seeds, beside the published figures."""
     model = _model(runs)
-    published = PUBLISHED[model]
+    published = PUBLISHED.get(model)
+    quoted = ("", "", "")
+    if published:
+        quoted = (
+            f"{published.parameters:,}",
+            f"{published.train_accuracy:.2f} % (epoch {published.train_epoch})",
+            f"{published.test_accuracy:.2f} % (epoch {published.test_epoch})",
+        )
     worst = spread([verdict(run).worst_of_last for run in runs])
     return "\n".join(
         [
             "| | here: final epoch, mean ± SD | published: best epoch, one seed |",
             "|---|--:|--:|",
-            f"| parameters | {runs[0].parameters:,} | {published.parameters:,} |",
-            f"| train accuracy | {final_train(runs)} "
-            f"| {published.train_accuracy:.2f} % (epoch {published.train_epoch}) |",
-            f"| test accuracy | {final_test(runs)} "
-            f"| {published.test_accuracy:.2f} % (epoch {published.test_epoch}) |",
+            f"| parameters | {runs[0].parameters:,} | {quoted[0]} |",
+            f"| train accuracy | {final_train(runs)} | {quoted[1]} |",
+            f"| test accuracy | {final_test(runs)} | {quoted[2]} |",
             f"| train - test | {final_gap(runs)} | |",
-            f"| lowest test accuracy of the last five epochs | {worst} | |",
+            f"| lowest test accuracy of a run's last five epochs | {worst} | |",
             f"| runs that meet the brief | {runs_meeting_brief(runs)} of {len(runs)} | |",
         ]
     )
@@ -166,14 +171,14 @@ def results(runs: list[Record]) -> str:
 def ladder_table(ladder: dict[str, list[Record]]) -> str:
     """Markdown: one line per experiment, {name: its runs}, in the order of the study."""
     lines = [
-        "| model | parameters | train % | test % | seeds | lowest of last five | published test % "
-        "| runs that meet the brief |",
+        "| model | parameters | train % | test % | seeds | lowest of last 5 | published % "
+        "| brief met |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, runs in ladder.items():
         train, test = final_train(runs), final_test(runs)
         worst = min(verdict(run).worst_of_last for run in runs)
-        published = PUBLISHED[_model(runs)] if name.isdigit() else None
+        published = PUBLISHED.get(_model(runs)) if name.isdigit() else None
         quoted = f"{published.test_accuracy:.2f}" if published else ""
         lines.append(
             f"| {name} | {runs[0].parameters:,} | {_short(train)} | {_short(test)} | {test.n} "

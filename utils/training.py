@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models import Network, NetworkConfig, build
 from utils.augment import draw_warps, warp
@@ -81,6 +81,7 @@ class Run:
     network: Network  # on the CPU, in evaluation mode; averaged weights where the recipe averages
     statistics: tuple[float, float]  # mean and SD of the pixels (scale 0..1) it normalises with
     engine: Engine
+    confusion: list[list[int]] | None = None  # [true][predicted] after the last epoch; see fit
     interrupted: bool = False
     seconds: float = field(default=0.0)
 
@@ -88,9 +89,9 @@ class Run:
 def best_engine(device: str | None = None, precision: str | None = None) -> Engine:
     """The fastest settings for `device` (default: CUDA, then MPS, then CPU).
 
-    bfloat16 is chosen on CPUs with native bfloat16 instructions, where it halves a step
-    (`benchmarks/`); nowhere else has it been measured. channels_last is the faster layout on one
-    thread and the slower on several, where torch's batch norm does not scale in it.
+    bfloat16 is chosen on CPUs with native bfloat16 instructions, where it is the faster
+    (`benchmarks/` measures both); nowhere else has it been measured. channels_last is the faster
+    layout on one thread and the slower on several, where torch's batch norm does not scale in it.
 
     Raises:
         ValueError: for an unknown precision or a device that is not there.
@@ -127,11 +128,12 @@ def fit(
     measure_test: bool = True,
     report: Callable[[EpochRow], None] = lambda row: None,
 ) -> Run:
-    """Train one network by one recipe; the same arguments give the same bits.
+    """Train one network by one recipe; on a CPU the same arguments give the same bits.
 
-    Bit-for-bit holds on one machine with one `Engine`. Ctrl-C ends the run cleanly: the epochs so
-    far come back with `interrupted` set. Nothing here reads the test set but the measurement at
-    the end of an epoch, and `measure_test=False` removes that, too.
+    Bit-for-bit holds on one machine with one `Engine`; CUDA's kernels may sum in another order.
+    Ctrl-C ends the run cleanly: the epochs so far come back with `interrupted` set. Nothing here
+    reads the test set but the measurement at the end of an epoch, and `measure_test=False` removes
+    that, too.
 
     Args:
         config: the network.
@@ -171,8 +173,38 @@ def fit(
         except KeyboardInterrupt:
             run.interrupted = True
     run.seconds = time.perf_counter() - started
+    if measure_test and trainer.log_probabilities is not None:
+        run.confusion = confusion_matrix(trainer.log_probabilities, data.test.labels)
     run.network = copy.deepcopy(trainer.measured).cpu().eval()
     return run
+
+
+class _Average:
+    """An exponential moving average of weights and batch statistics (torch.optim.swa_utils).
+
+    `AveragedModel` counts its updates in a tensor that it copies to the device at every step; a
+    plain number needs no such wait.
+    """
+
+    def __init__(self, network: Network, decay: float):
+        self.network = copy.deepcopy(network)
+        self.started = False
+        self.lerp = get_ema_multi_avg_fn(decay)
+        self.tensors = _floating_tensors(self.network)
+
+    def update(self, network: Network) -> None:
+        """Take the weights after one more step in; the first ones are taken as they are."""
+        current = _floating_tensors(network)
+        if self.started:
+            self.lerp(self.tensors, current, None)
+        else:
+            torch._foreach_copy_(self.tensors, current)
+        self.started = True
+
+
+def _floating_tensors(network: nn.Module) -> list[Tensor]:
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 class _Trainer:
@@ -190,12 +222,9 @@ class _Trainer:
         self.optimizer = _optimizer(self.network, recipe)
         steps = -(-len(train) // recipe.batch_size)
         self.schedule = _schedule(self.optimizer, recipe, steps)
-        self.average = None
-        self.measured = self.network
-        if recipe.ema_decay:
-            average = get_ema_multi_avg_fn(recipe.ema_decay)
-            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-            self.measured = self.average.module
+        self.average = _Average(self.network, recipe.ema_decay) if recipe.ema_decay else None
+        self.measured = self.average.network if self.average else self.network
+        self.log_probabilities: Tensor | None = None  # of the test set, as last measured
 
     def epoch(
         self, epoch: int, validation: Split | None, test: Split | None, history: list[EpochRow]
@@ -254,12 +283,13 @@ class _Trainer:
         if self.recipe.schedule in ("linear", "onecycle"):
             self.schedule.step()
         if self.average is not None:
-            self.average.update_parameters(self.network)
+            self.average.update(self.network)
         return loss.detach(), (log_probabilities.argmax(1) == labels).sum()
 
     def _measure(self, split: Split) -> tuple[float, float]:
         """Loss and accuracy (percent) of the measured weights, in float32."""
         log_probabilities = predict(self.measured, split.images, self.statistics)
+        self.log_probabilities = log_probabilities
         loss = F.nll_loss(log_probabilities, split.labels)
         hits = (log_probabilities.argmax(1) == split.labels).sum()
         return float(loss), 100 * int(hits) / len(split)
@@ -288,12 +318,23 @@ def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float])
     """
     network.eval()
     device = next(network.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), _exact_float32():
         parts = [
             network(_normalise(batch.unsqueeze(1).to(device).float() / 255, statistics))
             for batch in images.split(EVALUATION_BATCH)
         ]
         return torch.cat(parts).cpu()
+
+
+@contextlib.contextmanager
+def _exact_float32():
+    """No TF32 in CUDA's convolutions, which would round float32 to ten bits of mantissa."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int]]:

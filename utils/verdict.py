@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
     options = parser.parse_args(arguments)
     try:
-        found = load_all(options.records)
+        # Runs of the search measured no test accuracy, so the brief says nothing of them.
+        found = [run for run in load_all(options.records) if run.confusion is not None]
     except RecordError as error:
         print(error, file=sys.stderr)
         return 1
