@@ -11,7 +11,7 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -51,13 +51,20 @@ def measure() -> dict:
     config, recipe = MODELS[MODEL], RECIPES["plateau"]
     fit_split, _ = split_validation(load_mnist().train)
     engine = best_engine("cpu")
-    trainer = _Trainer(config, recipe, fit_split, engine, seed=0)
-    seconds: dict[str, list[float]] = {"workers_0": [], "workers_2": [], "ours": []}
+    trainers = {
+        "ours": _Trainer(config, recipe, fit_split, engine, seed=0),
+        "ours_float32": _Trainer(
+            config, recipe, fit_split, replace(engine, precision="float32"), seed=0
+        ),
+    }
+    seconds: dict[str, list[float]] = {"workers_0": [], "workers_2": []}
+    seconds |= {name: [] for name in trainers}
     for _ in range(ROUNDS):
         for workers in (0, 2):
             step = conventional.seconds_per_step(config, workers, STEPS)
             seconds[f"workers_{workers}"].append(step * EPOCH_STEPS)
-        seconds["ours"].append(our_seconds_per_step(trainer, STEPS) * EPOCH_STEPS)
+        for name, trainer in trainers.items():
+            seconds[name].append(our_seconds_per_step(trainer, STEPS) * EPOCH_STEPS)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     conventional_s = min(medians["workers_0"], medians["workers_2"])
     return {
@@ -78,7 +85,7 @@ def main() -> int:
     result = measure()
     for name, values in result["rounds"].items():
         print(
-            f"{name:10s} median {statistics.median(values):6.2f} s per epoch "
+            f"{name:12s} median {statistics.median(values):6.2f} s per epoch "
             f"({min(values):.2f} to {max(values):.2f}, {len(values)} rounds)"
         )
     met = "met" if result["run_ratio"] <= GOAL else "not met"

@@ -5,6 +5,7 @@ import pytest
 
 from utils import verdict as verdict_command
 from utils.analysis import (
+    best_test,
     claim,
     difference,
     evidence,
@@ -61,6 +62,7 @@ def test_figures_are_those_of_the_final_epoch(record):
     assert final_train([run]).mean == run.history[-1].train_accuracy
     assert final_gap([run]).mean == pytest.approx(run.history[-1].train_accuracy - 99.0)
     assert wobble([run]).mean == pytest.approx(0.9)
+    assert best_test([run]).mean == 99.9
 
 
 def test_spread_carries_mean_sd_and_n():

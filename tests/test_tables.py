@@ -69,7 +69,7 @@ def test_results_show_ours_beside_the_published():
     table = results(evidence(4))
     assert "| parameters | 8,714 | 8,714 |" in table
     assert "99.29 % (epoch 14)" in table
-    assert f"| test accuracy | {final_test(evidence(4))} |" in table
+    assert f"| **test accuracy** | **{final_test(evidence(4))}** |" in table
 
 
 def test_ladder_table_has_a_line_per_experiment():

@@ -55,6 +55,8 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
 
 def timing_text() -> str:
     """How long the two commands took, and an epoch, as `benchmarks/` measured them."""
+    if not (BENCHMARKS / "commands.json").exists():
+        return "Not measured yet: run `python -m benchmarks.epoch` and `python -m benchmarks.commands`."
     commands = json.loads((BENCHMARKS / "commands.json").read_text())
     epoch = json.loads((BENCHMARKS / "results.json").read_text())
     return (
