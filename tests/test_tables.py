@@ -115,7 +115,6 @@ def test_every_figure_draws(mnist):
         plots.images(list(mnist.test.images[:3]), ["a", "b", "c"], "three digits"),
         plots.curves(runs["9"], "Model 9"),
         plots.ladder(runs),
-        plots.size_against_accuracy(runs),
         plots.learning_rate({"nine": [0.1, 0.01]}),
         plots.confusion(runs["9"][0].confusion),
     ]

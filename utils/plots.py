@@ -154,11 +154,13 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     best = max(models, key=lambda name: final_test(models[name]).mean)
     met = sum(runs_meeting_brief(runs) for runs in models.values())
     title = (
-        f"So far the best mean is model {best}'s: {final_test(models[best])}; "
+        f"The best mean is model {best}'s: {final_test(models[best])}; "
         f"{met} of {sum(map(len, models.values()))} runs meet the brief"
     )
     figure, axes = _figure(1, 1, (10, 4), title)
     for column, runs in enumerate(models.values()):
+        if runs[0].parameters < PARAMETER_LIMIT:
+            axes.axvspan(column - 0.5, column + 0.5, color=YELLOW, alpha=0.18, linewidth=0)
         for index, run in enumerate(runs):
             last = run.test_accuracy[-LAST_EPOCHS:]
             x = column + 0.16 * (index - (len(runs) - 1) / 2)
@@ -174,34 +176,10 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     axes.scatter([], [], s=14, color=SKY, label="the last epochs of a run")
     axes.scatter([], [], s=26, color=BLUE, label="its final epoch")
     axes.plot([], [], color=VERMILION, linewidth=2, label="mean final epoch")
-    figure.legend(frameon=False, loc="outside lower right", ncols=3)
-    return figure
-
-
-def size_against_accuracy(models: dict[str, list[Record]]) -> Figure:
-    """Parameters (log scale) against final test accuracy; the corner that the brief asks for."""
-    inside = [
-        name
-        for name, runs in models.items()
-        if runs[0].parameters < PARAMETER_LIMIT and final_test(runs).mean >= TARGET_ACCURACY
-    ]
-    title = f"Under {PARAMETER_LIMIT:,} parameters and above {TARGET_ACCURACY} % on average: " + (
-        ", ".join(inside) or "none of the models"
-    )
-    figure, axes = _figure(1, 1, (10, 5), title)
-    axes.axvspan(0, PARAMETER_LIMIT, 0, 1, color=YELLOW, alpha=0.18, linewidth=0)
-    for name, runs in models.items():
-        final = final_test(runs)
-        colour, marker = (GREEN, "s") if not name.isdigit() else (BLUE, "o")
-        x = runs[0].parameters
-        axes.errorbar(x, final.mean, final.sd or 0, fmt=marker, color=colour, capsize=3)
-        axes.annotate(name, (x, final.mean), xytext=(6, -12), textcoords="offset points")
-    _target_line(axes)
-    axes.set(xlabel="parameters", ylabel="final test accuracy, mean ± SD, %", xscale="log")
-    axes.set_xlim(4_500, 90_000)
-    ticks = [5_000, 6_000, PARAMETER_LIMIT, 10_000, 15_000, 75_000]
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
+    small = f"fewer than {PARAMETER_LIMIT:,} parameters"
+    axes.fill_between([], [], color=YELLOW, alpha=0.3, label=small)
+    axes.set_xlim(-0.5, len(models) - 0.5)
+    figure.legend(frameon=False, loc="outside lower right", ncols=4)
     return figure
 
 

@@ -56,7 +56,9 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
 def timing_text() -> str:
     """How long the two commands took, and an epoch, as `benchmarks/` measured them."""
     if not (BENCHMARKS / "commands.json").exists():
-        return "Not measured yet: run `python -m benchmarks.epoch` and `python -m benchmarks.commands`."
+        return (
+            "How long they take is measured by `benchmarks/epoch.py` and `benchmarks/commands.py`."
+        )
     commands = json.loads((BENCHMARKS / "commands.json").read_text())
     epoch = json.loads((BENCHMARKS / "results.json").read_text())
     return (
@@ -85,8 +87,8 @@ def picture_alt(runs: dict[str, list[Record]]) -> str:
         for name in runs
     ]
     return (
-        f"Final test accuracy against parameters; the brief is {TARGET_ACCURACY} % under "
-        f"{PARAMETER_LIMIT:,}. " + "; ".join(parts)
+        f"Test accuracy in the last five epochs of every run; the brief is {TARGET_ACCURACY} % "
+        f"with fewer than {PARAMETER_LIMIT:,} parameters. " + "; ".join(parts)
     )
 
 
@@ -103,7 +105,7 @@ def renewed(text: str, runs: dict[str, list[Record]]) -> str:
 def draw_picture(runs: dict[str, list[Record]], path: Path) -> None:
     """The README's picture; it carries its alternative text, by which a test sees its age."""
     path.parent.mkdir(exist_ok=True)
-    figure = plots.size_against_accuracy(runs)
+    figure = plots.ladder(runs)
     with atomic_file(path) as part:
         figure.savefig(part, format="png", dpi=120, metadata={"Description": picture_alt(runs)})
     pyplot.close(figure)
