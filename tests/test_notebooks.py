@@ -139,7 +139,17 @@ def test_output_lint_finds_cells_that_pass_vacuously():
 
 
 def nbval(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-v"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "-v",
+    ]
     return subprocess.run(
         [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

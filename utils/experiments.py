@@ -91,7 +91,7 @@ RECIPES["plateau"] = replace(
 # recipe measures what that did; it belongs to none of the ten.
 RECIPES["original"] = replace(RECIPES["constant"], rotations=(7.0,))
 
-# The finals: the same networks, a better schedule. Each candidate changes one thing of the first
+# The finals: the same networks, a better recipe. Each candidate changes one thing of the first
 # (the step schedule comes with a rate of its own), and `python -m utils.search` compares them on
 # the validation split, never on the test set.
 _BASE = Recipe(
