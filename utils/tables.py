@@ -151,8 +151,8 @@ def results(runs: list[Record]) -> str:
     if published:
         quoted = (
             f"{published.parameters:,}",
-            f"{published.train_accuracy:.2f} % (epoch {published.train_epoch})",
-            f"{published.test_accuracy:.2f} % (epoch {published.test_epoch})",
+            f"{published.train_accuracy:.2f} % ({published.train_epoch})",
+            f"{published.test_accuracy:.2f} % ({published.test_epoch})",
         )
     worst = spread([verdict(run).worst_of_last for run in runs])
     return "\n".join(
