@@ -2,7 +2,7 @@
 
 Clones HEAD into a temporary folder, runs the targets there one after another, checks that no
 tracked file changed, and notes the minutes in `benchmarks/commands.json`. The first target's time
-includes the installation. Run it on a machine that does nothing else.
+includes the installation, unless `--clone` names a clone that has one. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -36,11 +36,14 @@ def main() -> int:
     """Measure and store; a failing command or a changed file is an error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.commands", description=__doc__)
     parser.add_argument("targets", nargs="*", default=["run", "test"])
+    parser.add_argument("--clone", type=Path, help="an existing clone, instead of a fresh one")
+    options = parser.parse_args()
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(clone)], check=True)
-        for target in parser.parse_args().targets:
+        clone = options.clone or Path(folder) / "clone"
+        if not options.clone:
+            subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(clone)], check=True)
+        for target in options.targets:
             result[f"make_{target}_minutes"] = minutes(target, clone)
         status = ["git", "status", "--porcelain"]
         changed = subprocess.run(status, cwd=clone, capture_output=True, text=True, check=True)

@@ -63,7 +63,7 @@ def timing_text(runs: dict[str, list[Record]]) -> str:
     if (BENCHMARKS / "commands.json").exists():
         took = json.loads((BENCHMARKS / "commands.json").read_text())
         lines += [
-            f"`make {target}` on a fresh clone with {took['cores']} cores took "
+            f"`make {target}` took, without the installation and with {took['cores']} cores, "
             f"{took[f'make_{target}_minutes']:.0f} minutes."
             for target in ("run", "test")
             if f"make_{target}_minutes" in took
