@@ -2,7 +2,8 @@
 
 Clones HEAD into a temporary folder, runs the targets there one after another, checks that no
 tracked file changed, and notes the minutes in `benchmarks/commands.json`. The first target's time
-includes the installation, unless `--clone` names a clone that has one. Run it on a machine that does nothing else.
+includes the installation, unless `--clone` names a clone that has one. Run it on a machine that
+does nothing else.
 """
 
 import argparse
