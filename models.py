@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.layers import BatchNormAct2d, ReLUDropout
+from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout
 
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels, height and width
@@ -54,7 +54,7 @@ class Network(nn.Module):
         self.config = config
         (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
         self.edges = nn.Sequential(*self._conv3x3(1, 1, e1), *self._conv3x3(2, e1, e2))
-        self.pool = nn.MaxPool2d(2)
+        self.pool = MaxPool2x2()
         self.squeeze_1 = nn.Sequential(nn.Conv2d(e2, config.squeeze_1, 1, bias=False), nn.ReLU())
         self.middle = nn.Sequential(
             *self._conv3x3(3, config.squeeze_1, m1), *self._conv3x3(4, m1, m2)

@@ -1,11 +1,12 @@
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as T
 
-from utils.augment import draw_warps, warp
+from utils.augment import batch, draw_warps, normalise, warp
 from utils.experiments import Recipe
 
 
@@ -76,3 +77,22 @@ def test_outside_is_background(mnist):
     images = torch.full((5, 1, 28, 28), 255.0)
     turned = warp(images, draw(replace(Recipe(), rotations=(45.0,)), 5, seed=3))
     assert turned[:, 0, 0, 0].min() < 255
+
+
+@pytest.mark.parametrize("degrees", [0.0, 15.0, 180.0])
+def test_a_compiled_batch_equals_the_warped_and_normalised_images(mnist, degrees):
+    recipe = Recipe(rotations=(degrees,), translate=0.3, scale=0.2, shear=10.0)
+    index = torch.randint(1_000, (300,), generator=torch.Generator().manual_seed(4))
+    matrices = draw(recipe, 300)
+    statistics = (0.13, 0.31)
+    pixels = mnist.train.images[index].unsqueeze(1).float() / 255
+    expected = normalise(warp(pixels, matrices), statistics)
+    got = batch(mnist.train.images, index, matrices, statistics)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_a_batch_without_warps_is_the_normalised_images(mnist):
+    index = torch.tensor([5, 3, 5])
+    got = batch(mnist.train.images, index, None, (0.5, 0.5))
+    assert got.shape == (3, 1, 28, 28)
+    torch.testing.assert_close(got[1, 0], mnist.train.images[3] / 127.5 - 1)

@@ -1,9 +1,10 @@
-"""Random affine warps: one warp per image, a whole batch at once, on the batch's own device."""
+"""Batches: pick, warp (one random affine warp per image) and normalise, on the images' device."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils import kernels
 from utils.experiments import Recipe
 
 
@@ -44,3 +45,34 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     """
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+def batch(
+    images: Tensor, index: Tensor, matrices: Tensor | None, statistics: tuple[float, float]
+) -> Tensor:
+    """A training batch [N, 1, 28, 28], float32, normalised: the `images` at `index`, warped.
+
+    On a CPU one compiled pass does it all; elsewhere `warp` does.
+
+    Args:
+        images: [M, 28, 28] uint8.
+        index: [N] int64, which of them.
+        matrices: [N, 2, 3] from `draw_warps`, one per batch image; None to leave them unwarped.
+        statistics: mean and SD of the pixels on the scale 0..1.
+    """
+    if matrices is not None and images.device.type == "cpu":
+        out = torch.empty(len(index), 1, *images.shape[1:])
+        kernels.warp(
+            images.numpy(), index.numpy(), matrices.numpy(), *statistics, out.squeeze(1).numpy()
+        )
+        return out
+    picked = images[index].unsqueeze(1).float() / 255
+    if matrices is not None:
+        picked = warp(picked, matrices)
+    return normalise(picked, statistics)
+
+
+def normalise(images: Tensor, statistics: tuple[float, float]) -> Tensor:
+    """Pixels 0..1 to mean 0 and SD 1, by the statistics (mean, SD) of the training split."""
+    mean, deviation = statistics
+    return (images - mean) / deviation

@@ -1,53 +1,76 @@
 """Layers that compute what torch's own compute, in fewer passes over memory.
 
-At ten to sixteen channels a convolution is so cheap that a training step on a CPU is mostly memory
-traffic: batch norm, ReLU and dropout each read and write the whole tensor again. The layers here
-fuse those passes on the CPU; elsewhere torch's own kernels run. `tests/test_layers.py` proves each
-equal to its torch counterpart in forward values, gradients and running statistics.
+On a CPU, `fused` layers run the compiled kernels of `utils.kernels` in channels_last memory;
+elsewhere, or after `set_fused(network, False)`, torch's own kernels run. `tests/test_layers.py`
+proves each equal to its torch counterpart in forward values, gradients and running statistics.
 """
 
-import math
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils import kernels
+
+SEEDS = 2**63 - 1  # of the kernels' random numbers; each call draws one from torch's generator
+
+
+def set_fused(network: nn.Module, fused: bool) -> None:
+    """Whether the layers of `network` run the compiled kernels on a CPU; they do by default."""
+    for layer in network.modules():
+        if hasattr(layer, "fused"):
+            layer.fused = fused
+
+
+def _runs_kernels(layer: nn.Module, x: Tensor) -> bool:
+    known = x.dtype in (torch.float32, torch.bfloat16) and x.numel() > 0
+    return layer.fused and x.device.type == "cpu" and known
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _memory(x: Tensor, *shape: int) -> np.ndarray:
+    """The memory of a channels_last tensor in another shape; bfloat16 as its bits, uint16."""
+    x = x.detach().permute(0, 2, 3, 1).view(shape)
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _matrix(x: Tensor) -> np.ndarray:
+    """The same memory as [rows, lanes]; see `utils.kernels`."""
+    channels = x.shape[1]
+    return _memory(x, -1, kernels.lanes(x.numel() // channels, channels))
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+
+
+def _draw_seed(p: float) -> int:
+    return int(torch.randint(SEEDS, ())) if p > 0 else 0
+
 
 class _ReLUDropoutFunction(torch.autograd.Function):
-    """ReLU, then zero a random share `p` of the elements; nothing is rescaled here.
-
-    A dropped element of the output is 0 and so is a clipped one, so that "output > 0" is the
-    backward mask of both: dropout costs no pass of its own in the backward, and no stored mask.
-    """
+    """ReLU and dropout in one pass; "output == 0" is the backward mask of both."""
 
     @staticmethod
     def forward(ctx, x: Tensor, p: float) -> Tensor:
-        y = x.clamp_min(0)
-        if p > 0:
-            _as_flat_memory(y).index_fill_(0, _dropped_positions(y.numel(), p), 0)
+        x = _channels_last(x)
+        y = _empty(x, *x.shape)
+        kernels.relu_dropout(_matrix(x), p, _draw_seed(p), _matrix(y))
         ctx.save_for_backward(y)
+        ctx.p = p
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(grad, y, 0), None
-
-
-def _as_flat_memory(x: Tensor) -> Tensor:
-    """A 1-D view of a dense NCHW or channels_last tensor, in the order of its memory."""
-    return x.view(-1) if x.is_contiguous() else x.permute(0, 2, 3, 1).view(-1)
-
-
-def _dropped_positions(elements: int, p: float) -> Tensor:
-    """Positions to drop so that each of `elements` is dropped independently with probability `p`.
-
-    Poisson thinning: a Poisson number of uniform positions, repeats allowed, with mean
-    -n log(1 - p), hits each position independently with probability exactly p. It draws about
-    n p random numbers instead of n: at p = 0.01 a hundredth of nn.Dropout's work.
-    """
-    mean = torch.tensor(-elements * math.log1p(-p), dtype=torch.float64)
-    return torch.randint(elements, (int(torch.poisson(mean)),))
+        dx = _empty(y, *y.shape)
+        kernels.relu_dropout_backward(
+            _matrix(_channels_last(grad)), _matrix(y), ctx.p, _matrix(dx)
+        )
+        return dx, None
 
 
 class ReLUDropout(nn.Module):
@@ -57,31 +80,70 @@ class ReLUDropout(nn.Module):
         p: probability of zeroing an element while training, in [0, 1).
     """
 
+    fused = True
+
     def __init__(self, p: float = 0.0):
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        if not self.training or self.p == 0 or x.device.type != "cpu":
-            return F.dropout(F.relu(x), self.p, self.training)
-        return _ReLUDropoutFunction.apply(x * (1 / (1 - self.p)), self.p)
+        if self.training and _runs_kernels(self, x):
+            return _ReLUDropoutFunction.apply(x, self.p)
+        return F.dropout(F.relu(x), self.p, self.training)
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
         return f"p={self.p}"
 
 
+class _BatchNormActFunction(torch.autograd.Function):
+    """Batch norm over the batch, ReLU and dropout: two passes forward, two backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: "BatchNormAct2d") -> Tensor:
+        x = _channels_last(x)
+        y = _empty(x, *x.shape)
+        vectors = (weight, bias, layer.running_mean, layer.running_var)
+        ctx.mean, ctx.inverse = kernels.batch_norm_act(
+            _matrix(x),
+            *(vector.detach().numpy() for vector in vectors),
+            layer.momentum,
+            layer.eps,
+            layer.p,
+            _draw_seed(layer.p),
+            _matrix(y),
+        )
+        ctx.save_for_backward(x, y, weight)
+        ctx.p = layer.p
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, y, weight = ctx.saved_tensors
+        dx = _empty(x, *x.shape)
+        d_weight, d_bias = kernels.batch_norm_act_backward(
+            _matrix(_channels_last(grad)),
+            _matrix(y),
+            _matrix(x),
+            weight.detach().numpy(),
+            ctx.mean,
+            ctx.inverse,
+            ctx.p,
+            _matrix(dx),
+        )
+        return dx, torch.from_numpy(d_weight).float(), torch.from_numpy(d_bias).float(), None
+
+
 class BatchNormAct2d(nn.BatchNorm2d):
     """Batch norm, ReLU and element-wise dropout in one layer (the name is timm's).
-
-    Dropout's factor 1 / (1 - p) is folded into batch norm's weight and bias, which commutes with
-    ReLU because it is positive, and so costs no pass over the tensor.
 
     Args:
         channels: number of channels C.
         p: probability of zeroing an element while training, in [0, 1).
     """
+
+    fused = True
 
     def __init__(self, channels: int, p: float = 0.0):
         super().__init__(channels)
@@ -89,21 +151,67 @@ class BatchNormAct2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        if not self.training or x.device.type != "cpu":
-            return F.dropout(F.relu(super().forward(x)), self.p, self.training)
-        keep = 1 - self.p
-        x = F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight / keep,
-            self.bias / keep,
-            training=True,
-            momentum=self.momentum,
-            eps=self.eps,
+        if _runs_kernels(self, x):
+            if self.training:
+                self.num_batches_tracked += 1
+                return _BatchNormActFunction.apply(x, self.weight, self.bias, self)
+            if not torch.is_grad_enabled():
+                return self._evaluate(x)
+        return F.dropout(F.relu(super().forward(x)), self.p, self.training)
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        x = _channels_last(x)
+        y = _empty(x, *x.shape)
+        parameters = self.weight, self.bias, self.running_mean, self.running_var
+        kernels.batch_norm_act_evaluation(
+            _matrix(x), *(p.detach().numpy() for p in parameters), self.eps, _matrix(y)
         )
-        return _ReLUDropoutFunction.apply(x, self.p)
+        return y
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
         return f"{self.num_features}, p={self.p}"
+
+
+class _MaxPoolFunction(torch.autograd.Function):
+    """2x2 max pooling that remembers, in a byte each, which of the four was the largest."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = _channels_last(x)
+        n, c, h, w = x.shape
+        y = _empty(x, n, c, h // 2, w // 2)
+        rows = n * h // 2
+        ctx.chosen = np.empty((rows, w // 2, c), np.uint8)
+        kernels.max_pool(
+            _memory(x, rows, 2, w // 2, 2, c),
+            _memory(y, rows, w // 2, c),
+            ctx.chosen,
+        )
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        n, c, h, w = grad.shape
+        dx = _empty(grad, n, c, 2 * h, 2 * w)
+        kernels.max_pool_backward(
+            _memory(_channels_last(grad), n * h, w, c),
+            ctx.chosen,
+            _memory(dx, n * h, 2, w, 2, c),
+        )
+        return dx
+
+
+class MaxPool2x2(nn.MaxPool2d):
+    """Max pooling over 2x2 pixels, which halves height and width (both must be even)."""
+
+    fused = True
+
+    def __init__(self):
+        super().__init__(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H / 2, W / 2]."""
+        if _runs_kernels(self, x):
+            return _MaxPoolFunction.apply(x)
+        return super().forward(x)

@@ -19,12 +19,13 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models import Network, NetworkConfig, build
-from utils.augment import draw_warps, warp
+from utils.augment import batch, draw_warps, normalise
 from utils.data import Dataset, Split, pixel_statistics, split_validation
 from utils.experiments import Recipe
+from utils.layers import set_fused
 
-ENGINE = 1  # raised whenever the same run would give other numbers; every record carries it
-EVALUATION_BATCH = 500  # images; no effect on the figures
+ENGINE = 2  # raised whenever the same run would give other numbers; every record carries it
+EVALUATION_BATCH = 200  # images; no effect on the figures
 
 
 class NonFiniteLossError(RuntimeError):
@@ -66,6 +67,7 @@ class Engine:
     precision: str = "float32"  # of the forward and backward pass; weights are always float32
     threads: int = 1  # CPU threads
     layout: str = "contiguous"  # memory format of the activations
+    fused: bool = False  # CPU only: the compiled passes of utils/kernels.py, not torch's own
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -90,8 +92,7 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     """The fastest settings for `device` (default: CUDA, then MPS, then CPU).
 
     bfloat16 is chosen on CPUs with native bfloat16 instructions, where it is the faster
-    (`benchmarks/` measures both); nowhere else has it been measured. channels_last is the faster
-    layout on one thread and the slower on several, where torch's batch norm does not scale in it.
+    (`benchmarks/` measures both); nowhere else has it been measured.
 
     Raises:
         ValueError: for an unknown precision or a device that is not there.
@@ -108,8 +109,13 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     if not device.startswith("cpu"):
         return Engine(device, precision or "float32", threads)
     native_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    layout = "channels_last" if threads == 1 else "contiguous"
-    return Engine(device, precision or ("bfloat16" if native_bf16 else "float32"), threads, layout)
+    precision = precision or ("bfloat16" if native_bf16 else "float32")
+    return Engine(device, precision, threads, "channels_last", fused=True)
+
+
+def reference_engine() -> Engine:
+    """The yardstick of the fast one: float32 and torch's own kernels throughout, on the CPU."""
+    return Engine("cpu", "float32", torch.get_num_threads())
 
 
 def _default_device() -> str:
@@ -207,6 +213,62 @@ def _floating_tensors(network: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
+class _GraphedStep:
+    """A training step recorded once as a CUDA graph, then replayed: one launch, not hundreds.
+
+    The first steps run as they are, because libraries allocate on first use; so do batches of
+    another size, that is, an epoch's last. A graph reads fixed memory: batch and learning rate are
+    copied there before each replay.
+
+    Args:
+        step: maps index [N] and warps [N, 2, 3] or None to a loss, all on the device.
+        optimizer: the one that `step` calls; its learning rate may change between steps.
+        size: images per batch.
+        record: takes a function without arguments; returns its result's memory and what replays it.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, step: Callable, optimizer: torch.optim.Optimizer, size: int, record=None):
+        self.step, self.size = step, size
+        self.groups = optimizer.param_groups
+        self.record = record or _record_graph
+        self.seen = 0
+        self.replay: Callable | None = None
+
+    def __call__(self, index: Tensor, warps: Tensor | None) -> Tensor:
+        self.seen += 1
+        if len(index) != self.size or self.seen <= self.WARM_UP:
+            return self.step(index, warps)
+        if self.replay is None:
+            self._record(index, warps)
+        self.index.copy_(index)
+        if warps is not None:
+            self.warps.copy_(warps)
+        self.rate.fill_(self.groups[0]["lr"])
+        self.replay()
+        return self.loss.clone()
+
+    def _record(self, index: Tensor, warps: Tensor | None) -> None:
+        self.index = index.clone()
+        self.warps = None if warps is None else warps.clone()
+        rate = self.groups[0]["lr"]
+        self.rate = torch.tensor(rate, device=index.device)
+        self.groups[0]["lr"] = self.rate
+        try:
+            self.loss, self.replay = self.record(lambda: self.step(self.index, self.warps))
+        finally:
+            self.groups[0]["lr"] = rate
+
+
+def _record_graph(function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    """Capture what `function` launches on the current stream, without running it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        output = function()
+    return output, graph.replay
+
+
 class _Trainer:
     """One run's state: network, optimizer, schedule, average, data on the device."""
 
@@ -215,8 +277,8 @@ class _Trainer:
     ):
         self.recipe, self.engine = recipe, engine
         self.network = build(config).to(engine.device, memory_format=engine.memory_format)
-        self.images = train.images.unsqueeze(1).to(engine.device)
-        self.labels = train.labels.to(engine.device)
+        set_fused(self.network, engine.fused)
+        self.images, self.labels = train.images.to(engine.device), train.labels.to(engine.device)
         self.statistics = pixel_statistics(train.images)
         self.generator = torch.Generator(engine.device).manual_seed(seed)
         self.optimizer = _optimizer(self.network, recipe)
@@ -225,6 +287,11 @@ class _Trainer:
         self.average = _Average(self.network, recipe.ema_decay) if recipe.ema_decay else None
         self.measured = self.average.network if self.average else self.network
         self.log_probabilities: Tensor | None = None  # of the test set, as last measured
+        self.sums = torch.zeros(2, device=engine.device)  # of an epoch: losses, hits
+        self.step = self._step
+        # "onecycle" moves the momentum, too, which a graph would freeze.
+        if engine.device.startswith("cuda") and recipe.schedule != "onecycle":
+            self.step = _GraphedStep(self._step, self.optimizer, recipe.batch_size)
 
     def epoch(
         self, epoch: int, validation: Split | None, test: Split | None, history: list[EpochRow]
@@ -245,30 +312,28 @@ class _Trainer:
 
     def _train(self, epoch: int, history: list[EpochRow]) -> tuple[float, float]:
         """One pass over the training split; returns mean loss and accuracy in percent."""
-        recipe, device = self.recipe, self.engine.device
+        recipe, size = self.recipe, self.recipe.batch_size
         count = len(self.labels)
-        order = torch.randperm(count, generator=self.generator, device=device)
-        warps = draw_warps(recipe, count, self.generator) if recipe.warps else order
-        loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device)
-        step_losses = []
+        order = torch.randperm(count, generator=self.generator, device=self.engine.device)
+        warps = draw_warps(recipe, count, self.generator) if recipe.warps else None
+        losses = []
+        self.sums.zero_()
         self.network.train()
-        batches = zip(order.split(recipe.batch_size), warps.split(recipe.batch_size), strict=True)
-        for index, matrices in batches:
-            images = self.images[index].float() / 255
-            if recipe.warps:
-                images = warp(images, matrices)
-            loss, hit = self._step(images, self.labels[index])
-            step_losses.append(loss)
-            loss_sum += loss * len(index)
-            hits += hit
-        finite = torch.stack(step_losses).isfinite()  # the epoch's one wait for the device
+        for start in range(0, count, size):
+            chosen = slice(start, start + size)
+            losses.append(self.step(order[chosen], None if warps is None else warps[chosen]))
+            if recipe.schedule in ("linear", "onecycle"):
+                self.schedule.step()
+        finite = torch.stack(losses).isfinite()  # the epoch's one wait for the device
         if not finite.all():
             raise NonFiniteLossError(epoch, int((~finite).nonzero()[0]) + 1, history)
-        return float(loss_sum) / count, 100 * float(hits) / count
+        loss_sum, hits = self.sums.tolist()
+        return loss_sum / count, 100 * hits / count
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimizer step on [N, 1, 28, 28] images; returns (loss, hits), on the device."""
-        images = _normalise(images, self.statistics)
+    def _step(self, index: Tensor, warps: Tensor | None) -> Tensor:
+        """One optimizer step on the images at `index`; returns the loss, on the device."""
+        images = batch(self.images, index, warps, self.statistics)
+        labels = self.labels[index]
         with _autocast(self.engine):
             log_probabilities = self.network(
                 images.contiguous(memory_format=self.engine.memory_format)
@@ -280,11 +345,11 @@ class _Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        if self.recipe.schedule in ("linear", "onecycle"):
-            self.schedule.step()
         if self.average is not None:
             self.average.update(self.network)
-        return loss.detach(), (log_probabilities.argmax(1) == labels).sum()
+        hits = (log_probabilities.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach() * len(index), hits])
+        return loss.detach()
 
     def _measure(self, split: Split) -> tuple[float, float]:
         """Loss and accuracy (percent) of the measured weights, in float32."""
@@ -301,11 +366,6 @@ def _autocast(engine: Engine) -> contextlib.AbstractContextManager:
     return torch.autocast(torch.device(engine.device).type, torch.bfloat16)
 
 
-def _normalise(images: Tensor, statistics: tuple[float, float]) -> Tensor:
-    mean, deviation = statistics
-    return (images - mean) / deviation
-
-
 def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> Tensor:
     """Log-probabilities [N, 10], float32 on the CPU, of uint8 images [N, 28, 28].
 
@@ -320,8 +380,8 @@ def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float])
     device = next(network.parameters()).device
     with torch.inference_mode(), _exact_float32():
         parts = [
-            network(_normalise(batch.unsqueeze(1).to(device).float() / 255, statistics))
-            for batch in images.split(EVALUATION_BATCH)
+            network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
+            for part in images.split(EVALUATION_BATCH)
         ]
         return torch.cat(parts).cpu()
 
@@ -344,9 +404,13 @@ def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(
-            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            network.parameters(),
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=fused,
         )
     return torch.optim.SGD(
         network.parameters(),
@@ -354,6 +418,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
+        fused=fused,
     )
 
 
