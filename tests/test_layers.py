@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,10 +150,8 @@ def test_nan_is_passed_on(layer, dtype):
 def test_a_network_computes_the_same_fused_or_not(model, mnist):
     images = (mnist.test.images[:40].unsqueeze(1).float() - 33) / 79
     torch.manual_seed(0)
-    ours = build(MODELS[model])
-    for layer in ours.modules():
-        layer.p = 0.0  # no dropout: each path draws its own
-    theirs = build(MODELS[model])
+    config = replace(MODELS[model], dropout=0.0)  # each path would draw its own
+    ours, theirs = build(config), build(config)
     theirs.load_state_dict(ours.state_dict())
     set_fused(theirs, False)
     for network in (ours, theirs):
@@ -161,8 +160,9 @@ def test_a_network_computes_the_same_fused_or_not(model, mnist):
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
     for (name, got), expected in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        scale = expected.grad.abs().max().item()  # torch is as far from float64 itself
-        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-3, atol=5e-4 * scale, msg=name)
+        # By norm: rounding may carry single values across ReLU's corner and change their gradient.
+        difference = (got.grad - expected.grad).norm() / expected.grad.norm()
+        assert difference < 1e-3, f"{name}: {difference:.1e}"
 
 
 def test_set_fused_switches_the_kernels_off(monkeypatch):
