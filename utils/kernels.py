@@ -80,7 +80,7 @@ def _drop(y, p, seed):
 
 @_compiled
 def relu_dropout(x, p, seed, y):
-    """y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
+    """Fill y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
     scale = np.float32(1 / (1 - p))
     zero = np.float32(0)
     for row in range(x.shape[0]):
@@ -151,7 +151,7 @@ def _moments(x, channels):
 
 @_compiled
 def _affine_relu(x, factor, summand, y):
-    """y = ReLU(factor x + summand), factor and summand per channel; NaN stays NaN."""
+    """Fill y = ReLU(factor x + summand), factor and summand per channel; NaN stays NaN."""
     factors, summands = _tiled(factor, x.shape[1]), _tiled(summand, x.shape[1])
     zero = np.float32(0)
     for row in range(x.shape[0]):
@@ -162,7 +162,7 @@ def _affine_relu(x, factor, summand, y):
 
 @_compiled
 def batch_norm_act(x, weight, bias, running_mean, running_variance, momentum, eps, p, seed, y):
-    """y = dropout(ReLU(batch norm(x))); x and y [rows, lanes], all else [C] or a number.
+    """Fill y = dropout(ReLU(batch norm(x))); x and y [rows, lanes], all else [C] or a number.
 
     Dropout's factor 1 / (1 - p) is folded into weight and bias: it commutes with ReLU. The running
     statistics are moved, too. Returns mean and 1 / sqrt(variance + eps), [C] in float64.

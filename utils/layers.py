@@ -67,9 +67,7 @@ class _ReLUDropoutFunction(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         (y,) = ctx.saved_tensors
         dx = _empty(y, *y.shape)
-        kernels.relu_dropout_backward(
-            _matrix(_channels_last(grad)), _matrix(y), ctx.p, _matrix(dx)
-        )
+        kernels.relu_dropout_backward(_matrix(_channels_last(grad)), _matrix(y), ctx.p, _matrix(dx))
         return dx, None
 
 

@@ -366,7 +366,7 @@ def train(
         RecordError: if the folder cannot be written to; checked before training.
         RunInterruptedError: after Ctrl-C.
     """
-    _check_writable(folder)
+    check_writable(folder)
     path = folder / f"{wanted.label}-seed{wanted.seed}-{wanted.key(data.checksum)}.json"
     partial = path.with_suffix(".partial.json")
     partial.unlink(missing_ok=True)  # of an earlier try; this one starts at epoch 1
@@ -402,7 +402,12 @@ def train(
     return record
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make the folder if need be.
+
+    Raises:
+        RecordError: if nothing can be stored in it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -2,7 +2,8 @@
 
 Several runs of one thread finish sooner than the same runs one after another on all cores: these
 networks are too small to keep two cores busy with one batch. Finished runs are skipped, so that
-the same command continues where it was interrupted.
+the same command continues where it was interrupted. `--backend dask --address tcp://...` sends the
+runs to the workers of a Dask cluster instead; the records come back to this machine.
 """
 
 import argparse
@@ -13,64 +14,65 @@ import threading
 import time
 from pathlib import Path
 
-import torch
-from joblib import Parallel, cpu_count, delayed
-
 from utils import records
+from utils.analysis import spread
 from utils.data import DataError, load_mnist
 from utils.experiments import EXPERIMENTS
-from utils.records import Job, Record, RecordError, RunInterruptedError
-from utils.training import EpochRow, NonFiniteLossError
+from utils.records import Job, Record, RecordError
+from utils.training import EpochRow
+from utils.workers import ClusterError, on_cluster, on_this_machine
 
 POLL = 0.5  # seconds between two looks at what the workers have done
 
 
-def sweep(jobs: list[Job], folder: Path, workers: int | None = None) -> list[str]:
+def sweep(
+    jobs: list[Job], folder: Path, workers: int | None = None, address: str | None = None
+) -> list[str]:
     """Train every job that `folder` has no record of; returns the failures, one line each.
 
-    Prints a line per epoch of every run and an overall line per finished run.
+    Prints a line per epoch of every run, with the time left for all of them, and a summary.
 
     Args:
         jobs: the runs wanted.
         folder: where records are looked for and stored.
-        workers: processes, one thread each; default: as many as cores.
+        workers: processes on this machine, one thread each; default: as many as cores.
+        address: of a Dask scheduler, whose workers then compute instead.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; finished runs and the histories so far are stored.
         DataError, RecordError: if the data or a stored record is damaged.
+        ClusterError: if the cluster cannot be used.
     """
     checksum = load_mnist().checksum
     todo = [job for job in jobs if records.find(job.key(checksum), [folder]) is None]
     print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are already in {folder}", flush=True)
+    records.check_writable(folder)
     failures: list[str] = []
     with _Progress(todo, folder, checksum) as progress:
-        pool = Parallel(n_jobs=workers or cpu_count(), return_as="generator_unordered")
-        for job, failure in pool(delayed(_work)(job, folder) for job in todo):
+        if address:
+            ends = on_cluster(todo, folder, address, progress.epoch)
+        else:
+            ends = on_this_machine(todo, folder, workers)
+        for job, failure in ends:
             progress.finished(job, failure)
             if failure:
                 failures.append(failure)
+    _print_summary(finished(jobs, folder, checksum))
     return failures
 
 
-def _work(job: Job, folder: Path) -> tuple[Job, str | None]:
-    """Train one job in a worker process; returns it with None or what went wrong."""
-    torch.set_num_threads(1)
-    try:
-        records.train(job, load_mnist(), folder)
-    except (ValueError, NonFiniteLossError, RunInterruptedError, RecordError, DataError) as error:
-        return job, str(error)
-    return job, None
-
-
 class _Progress:
-    """Prints what the workers append to their partial histories, and an overall estimate."""
+    """One display of all runs: each epoch as it ends, how far the sweep is, and the time left.
+
+    Workers of this machine append to partial histories in `folder`, which a thread reads.
+    """
 
     def __init__(self, jobs: list[Job], folder: Path, checksum: str):
         self.jobs, self.folder, self.checksum = jobs, folder, checksum
         self.seen = dict.fromkeys(jobs, 0)  # epochs printed of each run
         self.ended: set[Job] = set()
-        self.started = time.perf_counter()
-        self.lock = threading.Lock()
+        self.started, self.begun = time.perf_counter(), time.time()
+        self.lock = threading.RLock()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -87,36 +89,63 @@ class _Progress:
             with self.lock:
                 for job in self.jobs:
                     if job not in self.ended:
-                        self._print_new(job)
+                        self._read(job)
 
-    def _print_new(self, job: Job):
+    def _read(self, job: Job):
         name = f"{job.label}-seed{job.seed}-{job.key(self.checksum)}"
         for suffix in (".partial.json", ".json"):
+            path = self.folder / (name + suffix)
             try:
-                rows = json.loads((self.folder / (name + suffix)).read_text())["history"]
+                if path.stat().st_mtime < self.begun:
+                    continue  # left by an interrupted sweep
+                rows = json.loads(path.read_text())["history"]
             except (OSError, ValueError):
                 continue  # not there yet, or just replaced by the complete record
+            if len(rows) < self.seen[job]:
+                self.seen[job] = 0  # its worker died, another one began anew
             for row in rows[self.seen[job] :]:
-                print(f"{job.title:24s} {records.epoch_line(EpochRow(**row))}", flush=True)
-                self.seen[job] += 1
+                self.epoch(job, EpochRow(**row))
+
+    def epoch(self, job: Job, row: EpochRow):
+        """Print one epoch of a run; a run that starts anew on another worker prints it again."""
+        with self.lock:
+            self.seen[job] = row.epoch
+            print(f"{self._state()}  {job.title:24s} {records.epoch_line(row)}", flush=True)
+
+    def _state(self) -> str:
+        total = sum(job.recipe.epochs for job in self.jobs)
+        # A failed run has no epochs to come.
+        done = sum(j.recipe.epochs if j in self.ended else self.seen[j] for j in self.jobs)
+        minutes = (time.perf_counter() - self.started) / 60
+        left = minutes * (total - done) / max(done, 1)
+        return f"{done:4d}/{total} epochs, {left:5.1f} min left"
 
     def finished(self, job: Job, failure: str | None):
-        """Print the run's last epochs and how far the whole sweep is."""
+        """Print the run's last epochs, or its failure, and how many runs have ended."""
         with self.lock:
-            self._print_new(job)
+            self._read(job)
             self.ended.add(job)
             if failure:
                 print(f"FAILED {failure}", flush=True)
-            total = sum(job.recipe.epochs for job in self.jobs)
-            # A failed run has no epochs to come.
-            done = sum(j.recipe.epochs if j in self.ended else self.seen[j] for j in self.jobs)
             minutes = (time.perf_counter() - self.started) / 60
-            left = minutes * (total - done) / max(done, 1)
             print(
-                f"overall: {len(self.ended)} of {len(self.jobs)} runs, {done} of {total} epochs, "
-                f"{minutes:.1f} min, about {left:.1f} min left",
+                f"{self._state()}  {job.title} has ended: {len(self.ended)} of {len(self.jobs)} "
+                f"runs in {minutes:.1f} min",
                 flush=True,
             )
+
+
+def _print_summary(found: list[Record]):
+    """A line per experiment: final accuracies over its seeds, and what a run took."""
+    groups: dict[str, list[Record]] = {}
+    for record in found:
+        groups.setdefault(record.label, []).append(record)
+    for label, group in groups.items():
+        last = [record.history[-1] for record in group]
+        split = "validation" if last[0].test_accuracy is None else "test"
+        accuracies = spread([getattr(row, f"{split}_accuracy") for row in last])
+        seconds = spread([record.seconds for record in group], "s")
+        print(f"{label:24s} final {split} accuracy {accuracies}, a run {seconds.mean:.0f} s")
 
 
 def parse_experiments(text: str) -> list[str]:
@@ -162,10 +191,12 @@ def _range(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def run_command(jobs: list[Job], folder: Path, workers: int | None) -> int:
+def run_command(
+    jobs: list[Job], folder: Path, workers: int | None, address: str | None = None
+) -> int:
     """`sweep` for a command line: one line for what goes wrong, and the exit status."""
     try:
-        failures = sweep(jobs, folder, workers)
+        failures = sweep(jobs, folder, workers, address)
     except KeyboardInterrupt:
         print(
             f"interrupted; finished runs and histories so far are in {folder}, "
@@ -173,7 +204,7 @@ def run_command(jobs: list[Job], folder: Path, workers: int | None) -> int:
             file=sys.stderr,
         )
         return 130
-    except (DataError, RecordError) as error:
+    except (DataError, RecordError, ClusterError) as error:
         print(error, file=sys.stderr)
         return 1
     for failure in failures:
@@ -193,17 +224,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", default="1-10", help=f"of {', '.join(EXPERIMENTS)}; ranges too")
     parser.add_argument("--seeds", default="0", help="e.g. 0-2,7")
     parser.add_argument("--jobs", type=int, default=None, help="processes; default: the cores")
+    parser.add_argument("--backend", choices=("processes", "dask"), default="processes")
+    parser.add_argument("--address", help="of the Dask scheduler, e.g. tcp://10.0.0.1:8786")
     parser.add_argument("--store", type=Path, default=records.runs_folder())
     options = parser.parse_args(arguments)
     try:
         names, seeds = parse_experiments(options.models), parse_seeds(options.seeds)
         if options.jobs is not None and options.jobs < 1:
             raise ValueError(f"--jobs must be 1 or more, not {options.jobs}")
+        if (options.backend == "dask") != bool(options.address):
+            raise ValueError("--backend dask and --address tcp://... go together; give both")
+        if options.address and options.jobs:
+            raise ValueError("--jobs is for this machine; a cluster has as many as its workers")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     jobs = [records.job(name, seed) for seed in seeds for name in names]
-    return run_command(jobs, options.store, options.jobs)
+    return run_command(jobs, options.store, options.jobs, options.address)
 
 
 if __name__ == "__main__":

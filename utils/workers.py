@@ -1,0 +1,182 @@
+"""Where the runs of a sweep are computed: processes of this machine, or a Dask cluster.
+
+Both yield each job as it ends, with None or what went wrong, and both go through joblib. A worker
+that dies costs the run it was at, which another attempt repeats, and nothing else.
+"""
+
+import dataclasses
+import functools
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from utils import records
+from utils.data import DataError, Dataset, load_mnist
+from utils.files import write_atomically
+from utils.records import Job, RecordError, RunInterruptedError
+from utils.training import ENGINE, EpochRow, NonFiniteLossError
+
+ATTEMPTS = 3  # per run; a worker may die of its machine once or twice, but hardly thrice
+EXPECTED = (ValueError, NonFiniteLossError, RunInterruptedError, RecordError, DataError)
+TOPIC = "mnist-epochs"
+# Seeds belong to a process: two runs in two threads of one would draw from each other's numbers.
+_ONE_RUN = threading.Lock()
+
+Outcome = tuple[Job, str | None]
+
+
+class ClusterError(RuntimeError):
+    """The Dask cluster cannot be reached, has no workers, or runs other code."""
+
+
+def on_this_machine(jobs: list[Job], folder: Path, count: int | None = None) -> Iterator[Outcome]:
+    """Train in `count` processes of one thread each (default: the cores), storing in `folder`."""
+    processes = _Processes(folder)
+    pool = Parallel(count or cpu_count(), backend="threading", return_as="generator_unordered")
+    try:
+        yield from pool(delayed(processes.train)(job) for job in jobs)
+    finally:
+        processes.stop()
+
+
+class _Processes:
+    """One process per calling thread, replaced when it dies; joblib's threads only wait for it.
+
+    A pool of several processes would not do: when one of them dies, it ends the others' runs, too.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.own = threading.local()
+        self.all: list[ProcessPoolExecutor] = []
+        self.stopping = False
+
+    def train(self, job: Job) -> Outcome:
+        """Train one job in this thread's process."""
+        for _ in range(ATTEMPTS):
+            if not hasattr(self.own, "process"):
+                self.own.process = ProcessPoolExecutor(max_workers=1)
+                self.all.append(self.own.process)
+            try:
+                return self.own.process.submit(_train_into, job, self.folder).result()
+            except BrokenProcessPool:
+                del self.own.process
+                if self.stopping:
+                    break
+        return job, f"{job.title}: its worker process died; run the same command again"
+
+    def stop(self) -> None:
+        """End all processes, whatever they do."""
+        self.stopping = True
+        for process in self.all:
+            process.shutdown(wait=True, kill_workers=True)
+
+
+@functools.cache
+def _data() -> Dataset:
+    return load_mnist()
+
+
+def _train_into(job: Job, folder: Path) -> Outcome:
+    torch.set_num_threads(1)
+    try:
+        records.train(job, _data(), folder)
+    except EXPECTED as error:
+        return job, str(error)
+    return job, None
+
+
+def on_cluster(
+    jobs: list[Job], folder: Path, address: str, report: Callable[[Job, EpochRow], None]
+) -> Iterator[Outcome]:
+    """Train on the Dask workers of the scheduler at `address`; records come back into `folder`.
+
+    The workers need this project's code on their import path, and no data: the images are sent to
+    each of them once. `report` is called with every epoch of every run as it ends.
+
+    Raises:
+        ClusterError: in one line.
+    """
+    with _connect(address) as client:
+        _check_workers(client)
+        data = load_mnist()
+
+        def hear(event: tuple[float, dict]) -> None:
+            report(jobs[event[1]["job"]], EpochRow(**event[1]["row"]))
+
+        client.subscribe_topic(TOPIC, hear)
+        with parallel_config("dask", client=client, scatter=[data], retries=ATTEMPTS - 1):
+            pool = Parallel(return_as="generator_unordered", batch_size=1)
+            calls = (delayed(_train_remotely)(i, job, data) for i, job in enumerate(jobs))
+            for index, failure, files in pool(calls):
+                for name, content in files.items():
+                    write_atomically(folder / name, content)
+                yield jobs[index], failure
+
+
+def _connect(address: str):
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError(
+            "the dask backend needs the package distributed; install it: pip install distributed"
+        ) from None
+    try:
+        return Client(address, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} ({reason}); start one with 'dask scheduler' "
+            "and give its address, such as tcp://10.0.0.1:8786"
+        ) from None
+
+
+def _check_workers(client) -> None:
+    """Refuse a cluster without workers, or with workers that would compute other numbers."""
+    try:
+        client.wait_for_workers(1, timeout=10)
+        versions = set(client.run(_engine_version).values())
+    except TimeoutError:
+        raise ClusterError(
+            "the Dask scheduler has no workers; start some with 'dask worker ADDRESS --nthreads 1'"
+        ) from None
+    except ImportError as error:
+        raise ClusterError(
+            f"the Dask workers lack this project's code ({error}); start them in its folder, with "
+            "that folder on PYTHONPATH"
+        ) from None
+    if versions != {ENGINE}:
+        raise ClusterError(
+            f"the Dask workers run engine version {', '.join(map(str, sorted(versions)))}, this is "
+            f"version {ENGINE}; bring them to the same commit"
+        )
+
+
+def _engine_version() -> int:
+    return ENGINE
+
+
+def _train_remotely(index: int, job: Job, data: Dataset) -> tuple[int, str | None, dict]:
+    """Train one job on a cluster; returns its place, what went wrong, and {file name: bytes}."""
+    from distributed import get_worker
+
+    worker, failure = get_worker(), None
+
+    def send(row: EpochRow) -> None:
+        worker.log_event(TOPIC, {"job": index, "row": dataclasses.asdict(row)})
+
+    with _ONE_RUN, tempfile.TemporaryDirectory() as folder:
+        torch.set_num_threads(1)
+        try:
+            records.train(job, data, Path(folder), report=send)
+        except EXPECTED as error:
+            failure = str(error).replace(f"{folder}/", "")
+        # Weights before the record, which is complete only with them.
+        paths = sorted(Path(folder).iterdir(), reverse=True)
+        return index, failure, {path.name: path.read_bytes() for path in paths}
