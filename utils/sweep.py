@@ -20,13 +20,17 @@ from utils.data import DataError, load_mnist
 from utils.experiments import EXPERIMENTS
 from utils.records import Job, Record, RecordError
 from utils.training import EpochRow
-from utils.workers import ClusterError, on_cluster, on_this_machine
+from utils.workers import ENGINES, ClusterError, on_cluster, on_this_machine
 
 POLL = 0.5  # seconds between two looks at what the workers have done
 
 
 def sweep(
-    jobs: list[Job], folder: Path, workers: int | None = None, address: str | None = None
+    jobs: list[Job],
+    folder: Path,
+    workers: int | None = None,
+    address: str | None = None,
+    engine: str = "fast",
 ) -> list[str]:
     """Train every job that `folder` has no record of; returns the failures, one line each.
 
@@ -37,6 +41,7 @@ def sweep(
         folder: where records are looked for and stored.
         workers: processes on this machine, one thread each; default: as many as cores.
         address: of a Dask scheduler, whose workers then compute instead.
+        engine: "fast", or "reference" for float32 and torch's own kernels on the CPU.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; finished runs and the histories so far are stored.
@@ -50,9 +55,9 @@ def sweep(
     failures: list[str] = []
     with _Progress(todo, folder, checksum) as progress:
         if address:
-            ends = on_cluster(todo, folder, address, progress.epoch)
+            ends = on_cluster(todo, folder, address, progress.epoch, engine)
         else:
-            ends = on_this_machine(todo, folder, workers)
+            ends = on_this_machine(todo, folder, workers, engine)
         for job, failure in ends:
             progress.finished(job, failure)
             if failure:
@@ -192,11 +197,15 @@ def _range(text: str) -> range:
 
 
 def run_command(
-    jobs: list[Job], folder: Path, workers: int | None, address: str | None = None
+    jobs: list[Job],
+    folder: Path,
+    workers: int | None,
+    address: str | None = None,
+    engine: str = "fast",
 ) -> int:
     """`sweep` for a command line: one line for what goes wrong, and the exit status."""
     try:
-        failures = sweep(jobs, folder, workers, address)
+        failures = sweep(jobs, folder, workers, address, engine)
     except KeyboardInterrupt:
         print(
             f"interrupted; finished runs and histories so far are in {folder}, "
@@ -226,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=None, help="processes; default: the cores")
     parser.add_argument("--backend", choices=("processes", "dask"), default="processes")
     parser.add_argument("--address", help="of the Dask scheduler, e.g. tcp://10.0.0.1:8786")
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="fast")
     parser.add_argument("--store", type=Path, default=records.runs_folder())
     options = parser.parse_args(arguments)
     try:
@@ -240,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     jobs = [records.job(name, seed) for seed in seeds for name in names]
-    return run_command(jobs, options.store, options.jobs, options.address)
+    return run_command(jobs, options.store, options.jobs, options.address, options.engine)
 
 
 if __name__ == "__main__":

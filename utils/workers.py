@@ -20,8 +20,15 @@ from utils import records
 from utils.data import DataError, Dataset, load_mnist
 from utils.files import write_atomically
 from utils.records import Job, RecordError, RunInterruptedError
-from utils.training import ENGINE, EpochRow, NonFiniteLossError
+from utils.training import (
+    ENGINE,
+    EpochRow,
+    NonFiniteLossError,
+    best_engine,
+    reference_engine,
+)
 
+ENGINES = {"fast": best_engine, "reference": reference_engine}
 ATTEMPTS = 3  # per run; a worker may die of its machine once or twice, but hardly thrice
 EXPECTED = (ValueError, NonFiniteLossError, RunInterruptedError, RecordError, DataError)
 TOPIC = "mnist-epochs"
@@ -35,9 +42,14 @@ class ClusterError(RuntimeError):
     """The Dask cluster cannot be reached, has no workers, or runs other code."""
 
 
-def on_this_machine(jobs: list[Job], folder: Path, count: int | None = None) -> Iterator[Outcome]:
-    """Train in `count` processes of one thread each (default: the cores), storing in `folder`."""
-    processes = _Processes(folder)
+def on_this_machine(
+    jobs: list[Job], folder: Path, count: int | None = None, engine: str = "fast"
+) -> Iterator[Outcome]:
+    """Train in `count` processes of one thread each (default: the cores), storing in `folder`.
+
+    `engine` is a key of `ENGINES`.
+    """
+    processes = _Processes(folder, engine)
     pool = Parallel(count or cpu_count(), backend="threading", return_as="generator_unordered")
     try:
         yield from pool(delayed(processes.train)(job) for job in jobs)
@@ -51,8 +63,8 @@ class _Processes:
     A pool of several processes would not do: when one of them dies, it ends the others' runs, too.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, engine: str):
+        self.folder, self.engine = folder, engine
         self.own = threading.local()
         self.all: list[ProcessPoolExecutor] = []
         self.stopping = False
@@ -64,7 +76,7 @@ class _Processes:
                 self.own.process = ProcessPoolExecutor(max_workers=1)
                 self.all.append(self.own.process)
             try:
-                return self.own.process.submit(_train_into, job, self.folder).result()
+                return self.own.process.submit(_train_into, job, self.folder, self.engine).result()
             except BrokenProcessPool:
                 del self.own.process
                 if self.stopping:
@@ -83,17 +95,21 @@ def _data() -> Dataset:
     return load_mnist()
 
 
-def _train_into(job: Job, folder: Path) -> Outcome:
+def _train_into(job: Job, folder: Path, engine: str) -> Outcome:
     torch.set_num_threads(1)
     try:
-        records.train(job, _data(), folder)
+        records.train(job, _data(), folder, engine=ENGINES[engine]())
     except EXPECTED as error:
         return job, str(error)
     return job, None
 
 
 def on_cluster(
-    jobs: list[Job], folder: Path, address: str, report: Callable[[Job, EpochRow], None]
+    jobs: list[Job],
+    folder: Path,
+    address: str,
+    report: Callable[[Job, EpochRow], None],
+    engine: str = "fast",
 ) -> Iterator[Outcome]:
     """Train on the Dask workers of the scheduler at `address`; records come back into `folder`.
 
@@ -113,7 +129,7 @@ def on_cluster(
         client.subscribe_topic(TOPIC, hear)
         with parallel_config("dask", client=client, scatter=[data], retries=ATTEMPTS - 1):
             pool = Parallel(return_as="generator_unordered", batch_size=1)
-            calls = (delayed(_train_remotely)(i, job, data) for i, job in enumerate(jobs))
+            calls = (delayed(_train_remotely)(i, job, data, engine) for i, job in enumerate(jobs))
             for index, failure, files in pool(calls):
                 for name, content in files.items():
                     write_atomically(folder / name, content)
@@ -162,7 +178,9 @@ def _engine_version() -> int:
     return ENGINE
 
 
-def _train_remotely(index: int, job: Job, data: Dataset) -> tuple[int, str | None, dict]:
+def _train_remotely(
+    index: int, job: Job, data: Dataset, engine: str
+) -> tuple[int, str | None, dict]:
     """Train one job on a cluster; returns its place, what went wrong, and {file name: bytes}."""
     from distributed import get_worker
 
@@ -174,7 +192,7 @@ def _train_remotely(index: int, job: Job, data: Dataset) -> tuple[int, str | Non
     with _ONE_RUN, tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
         try:
-            records.train(job, data, Path(folder), report=send)
+            records.train(job, data, Path(folder), engine=ENGINES[engine](), report=send)
         except EXPECTED as error:
             failure = str(error).replace(f"{folder}/", "")
         # Weights before the record, which is complete only with them.
