@@ -43,14 +43,16 @@ unit: env
 nbval: env
 	$(PY) -m pytest --nbval --nbval-cell-timeout=120 notebooks
 
-bench: env  ## measure the conventional pipeline against ours, in one run; writes benchmarks/results.json
-	$(PY) -m benchmarks.epoch
+bench: env  ## measure speed against the conventional pipeline and the goals, in one run; half an hour
+	$(PY) -m benchmarks
 
-evidence: env  ## train what records/ lacks (every committed seed, the search, the finals); hours
+evidence: env  ## train what records/ lacks (every committed seed, the search, the finals); over an hour
 	$(PY) -m utils.sweep --models 1-10 --seeds 0-2 --store records
 	$(PY) -m utils.search
-	$(PY) -m utils.sweep --models 9-final,10-final --seeds 0-2 --store records
+	$(PY) -m utils.sweep --models 9-final,10-final,9-short --seeds 0-2 --store records
 	$(PY) -m utils.sweep --models 1-original,2-original,3-original,4-original --store records
+	$(PY) -m utils.sweep --models 9 --seeds 3-4 --store records/engines/fast
+	$(PY) -m utils.sweep --models 9 --seeds 0-4 --engine reference --store records/engines/float32
 
 notebooks: env  ## execute the notebooks in place and renew the README's figures, after records changed
 	$(PY) -m nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb

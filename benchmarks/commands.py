@@ -1,61 +1,85 @@
-"""How long the README's commands take on a fresh clone: `python -m benchmarks.commands [run test]`.
+"""What whole commands take: a run to the brief, sweeps on one and two workers, `make run`."""
 
-Clones HEAD into a temporary folder, runs the targets there one after another, checks that no
-tracked file changed, and notes the minutes in `benchmarks/commands.json`. The first target's time
-includes the installation, unless `--clone` names a clone that has one. Run it on a machine that
-does nothing else.
-"""
-
-import argparse
-import datetime
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from utils.data import ROOT
-from utils.files import write_atomically
+import torch
 
-RESULTS = Path(__file__).parent / "commands.json"
+from models import MODELS
+from utils.analysis import TARGET_ACCURACY
+from utils.data import ROOT, load_mnist
+from utils.experiments import RECIPES
+from utils.records import Job
+from utils.training import fit
+from utils.workers import on_cluster, on_this_machine
 
 
-def minutes(target: str, clone: Path) -> float:
-    """Run one make target in the clone; returns its duration.
+def epochs_to_hold(accuracies: list[float]) -> int | None:
+    """The first epoch, from 1, from which all later ones hold 99.4 %; None if the last does not."""
+    held = None
+    for epoch in range(len(accuracies), 0, -1):
+        if accuracies[epoch - 1] < TARGET_ACCURACY - 1e-9:
+            break
+        held = epoch
+    return held
+
+
+def time_to_brief() -> dict:
+    """Train the short recipe once, on all cores, and see when it was there."""
+    torch.set_num_threads(os.cpu_count())
+    run = fit(MODELS[9], RECIPES["short"], load_mnist(), seed=0)
+    held = epochs_to_hold([row.test_accuracy for row in run.history])
+    return {
+        "time_to_brief_s": sum(row.seconds for row in run.history[:held]) if held else None,
+        "time_to_brief_epochs": held,
+        "short_run_s": run.seconds,
+        "short_run_epochs": len(run.history),
+    }
+
+
+def scaling() -> dict[str, dict[str, float]]:
+    """Seconds of four runs of model 9, two epochs each, on one and two workers, start included."""
+    from distributed import LocalCluster
+
+    recipe = replace(RECIPES["plateau"], epochs=2)
+    jobs = [Job("9-scaling", MODELS[9], recipe, seed) for seed in range(4)]
+    took: dict[str, dict[str, float]] = {"processes": {}, "dask": {}}
+    for workers in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            failures = [f for _, f in on_this_machine(jobs, Path(folder), workers) if f]
+            took["processes"][str(workers)] = time.perf_counter() - started
+            started = time.perf_counter()
+            with LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster:
+                address = cluster.scheduler_address
+                ends = on_cluster(jobs, Path(folder), address, lambda job, row: None)
+                failures += [f for _, f in ends if f]
+            took["dask"][str(workers)] = time.perf_counter() - started
+        if failures:
+            raise RuntimeError("; ".join(failures))
+    return took
+
+
+def make_run_minutes() -> float:
+    """Minutes of `make run` on a fresh clone of HEAD; this environment serves, none is made.
 
     Raises:
-        subprocess.CalledProcessError: if it fails.
+        subprocess.CalledProcessError: if it fails or changes a tracked file.
     """
-    started = time.perf_counter()
-    subprocess.run(["make", target], cwd=clone, check=True)
-    return (time.perf_counter() - started) / 60
-
-
-def main() -> int:
-    """Measure and store; a failing command or a changed file is an error."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.commands", description=__doc__)
-    parser.add_argument("targets", nargs="*", default=["run", "test"])
-    parser.add_argument("--clone", type=Path, help="an existing clone, instead of a fresh one")
-    options = parser.parse_args()
-    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        clone = options.clone or Path(folder) / "clone"
-        if not options.clone:
-            subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(clone)], check=True)
-        for target in options.targets:
-            result[f"make_{target}_minutes"] = minutes(target, clone)
-        status = ["git", "status", "--porcelain"]
-        changed = subprocess.run(status, cwd=clone, capture_output=True, text=True, check=True)
-    if changed.stdout:
-        print(f"the commands changed tracked files:\n{changed.stdout}", file=sys.stderr)
-        return 1
-    result |= {"cores": os.cpu_count(), "date": datetime.date.today().isoformat()}
-    write_atomically(RESULTS, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(clone)], check=True)
+        started = time.perf_counter()
+        subprocess.run(
+            ["make", f"ENV={sys.prefix}", "-o", f"{sys.prefix}/installed", "run"],
+            cwd=clone,
+            check=True,
+        )
+        minutes = (time.perf_counter() - started) / 60
+        subprocess.run(["git", "diff", "--exit-code", "--stat"], cwd=clone, check=True)
+    return minutes

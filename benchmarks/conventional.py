@@ -1,4 +1,4 @@
-"""Model 9's training written as everybody writes it: the yardstick of the benchmark.
+"""Training written as everybody writes it: the yardstick of the benchmark.
 
 torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's own layers.
 """
@@ -13,12 +13,14 @@ from torchvision import datasets, transforms
 
 from models import NetworkConfig, build
 from utils.data import ROOT
-from utils.layers import BatchNormAct2d, ReLUDropout
+from utils.experiments import Recipe
+from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout
 
 
 def plain_network(config: NetworkConfig) -> nn.Module:
-    """The same network with nn.BatchNorm2d, nn.ReLU and nn.Dropout instead of the fused layers."""
+    """The same network of nn.BatchNorm2d, nn.ReLU, nn.Dropout and nn.MaxPool2d."""
     network = build(config)
+    network.pool = nn.MaxPool2d(2)
     for stage in (network.edges, network.middle, network.late):
         for index, layer in enumerate(stage):
             if isinstance(layer, BatchNormAct2d):
@@ -28,28 +30,30 @@ def plain_network(config: NetworkConfig) -> nn.Module:
             else:
                 continue
             stage[index] = nn.Sequential(*parts, *([nn.Dropout(layer.p)] if layer.p else []))
+    assert not any(isinstance(m, BatchNormAct2d | MaxPool2x2) for m in network.modules())
     return network
 
 
-def loader(workers: int) -> DataLoader:
-    """Model 9's augmented batches of 128 from torchvision's MNIST."""
+def loader(recipe: Recipe, workers: int) -> DataLoader:
+    """Batches of torchvision's MNIST, one PIL rotation for each of the recipe's."""
     transform = transforms.Compose(
         [
-            transforms.RandomRotation(6.9),
-            transforms.RandomAffine(degrees=15),
+            *(transforms.RandomRotation(degrees) for degrees in recipe.rotations),
             transforms.ToTensor(),
             transforms.Normalize((0.1307,), (0.3081,)),
         ]
     )
     dataset = datasets.MNIST(ROOT / "data", train=True, transform=transform)
-    return DataLoader(dataset, batch_size=128, shuffle=True, num_workers=workers)
+    return DataLoader(dataset, recipe.batch_size, shuffle=True, num_workers=workers)
 
 
-def seconds_per_step(config: NetworkConfig, workers: int, steps: int) -> float:
+def seconds_per_step(config: NetworkConfig, recipe: Recipe, workers: int, steps: int) -> float:
     """Mean seconds of a training step over `steps` steps, after five that warm up."""
     network = plain_network(config).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.075, momentum=0.9)
-    for step, (images, labels) in enumerate(loader(workers)):
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum
+    )
+    for step, (images, labels) in enumerate(loader(recipe, workers)):
         if step == 5:
             started = time.perf_counter()
         if step == 5 + steps:

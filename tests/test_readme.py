@@ -15,7 +15,7 @@ TEXT = (ROOT / "README.md").read_text()
 # Preinstalled in Colab, August 2026; torchinfo is the one thing to install there.
 COLAB = {
     "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.1.3", "matplotlib": "3.10.0",
-    "ipykernel": "6.17.1",
+    "ipykernel": "6.17.1", "numba": "0.60.0",
 }  # fmt: skip
 
 
@@ -24,8 +24,11 @@ def runs():
     return readme.study()
 
 
-def test_generated_figures_are_current(runs):
-    assert readme.renewed(TEXT, runs) == TEXT
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_generated_figures_are_current(runs, page):
+    text = page.read_text()
+    assert readme.renewed(text, runs) == text
+    assert not re.search(r"-->\n<!-- end", text), "a block is empty"
 
 
 def test_the_check_notices_a_wrong_figure(runs):
@@ -38,8 +41,10 @@ def test_the_picture_is_current(runs):
 
 
 def test_no_accuracy_is_typed_outside_the_generated_blocks():
-    typed = re.findall(r"\d+\.\d+ ?%", readme.BLOCK.sub("", TEXT))
-    assert set(typed) == {"99.4 %"}
+    typed = set()
+    for page in readme.PAGES:
+        typed |= set(re.findall(r"\d+\.\d+ ?%", readme.BLOCK.sub("", page.read_text())))
+    assert typed == {"99.4 %"}
 
 
 def test_the_worked_example_runs(small_root, tmp_path):

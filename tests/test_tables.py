@@ -1,9 +1,13 @@
+import statistics
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models import MODELS
 from utils import plots, search
 from utils.analysis import evidence, final_test
+from utils.experiments import CANDIDATES, RECIPES, SHORT_CANDIDATES
 from utils.tables import (
     hand_count,
     ladder_table,
@@ -94,15 +98,27 @@ def test_search_scores_come_from_validation_alone(mnist):
 
 
 def test_the_final_recipe_is_the_winner_of_the_search(mnist):
-    from dataclasses import replace
-
-    from utils.experiments import CANDIDATES, RECIPES
-
     chosen = search.winner(search.FOLDER, mnist.checksum)
     assert RECIPES["final"] == replace(CANDIDATES[chosen], validation=False)
 
 
+def test_the_short_recipe_is_the_shortest_that_reaches_the_bar(mnist):
+    scores = search.short_scores(search.FOLDER, mnist.checksum)
+    bar = search.short_bar(search.FOLDER, mnist.checksum)
+    chosen = search.short_winner(search.FOLDER, mnist.checksum)
+    means = {name: statistics.mean(values) for name, values in scores.items()}
+    names = list(scores)
+    if max(means.values()) >= bar:
+        assert means[chosen] >= bar
+        assert all(means[name] < bar for name in names[: names.index(chosen)])
+    else:
+        assert means[chosen] == max(means.values())
+    assert RECIPES["short"] == replace(SHORT_CANDIDATES[chosen], validation=False)
+
+
 def test_an_incomplete_search_has_no_winner(tmp_path, mnist):
+    with pytest.raises(ValueError, match="the search is not complete"):
+        search.short_winner(tmp_path, mnist.checksum)
     with pytest.raises(ValueError, match="the search is not complete"):
         search.winner(tmp_path, mnist.checksum)
 

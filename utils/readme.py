@@ -1,10 +1,9 @@
-"""Renew the README's figures and its picture from the records: `python -m utils.readme`.
+"""Renew the pages' figures and the picture from records and results: `python -m utils.readme`.
 
-What stands between `<!-- generated: NAME -->` and `<!-- end -->` is written here and nowhere else;
-a test proves that it is current.
+The pages are README.md and benchmarks/README.md. What stands between `<!-- generated: NAME -->` and
+`<!-- end -->` is written here and nowhere else; a test proves that it is current.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from matplotlib import pyplot
 from PIL import Image
 
+from benchmarks import engines, report
 from models import MODELS
 from utils import plots
 from utils.analysis import (
@@ -29,7 +29,7 @@ from utils.tables import ladder_table
 
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "results.png"
-BENCHMARKS = ROOT / "benchmarks"
+PAGES = (README, ROOT / "benchmarks" / "README.md")
 FINALS = ("9-final", "10-final")
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -54,36 +54,30 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
 
 
 def timing_text(runs: dict[str, list[Record]]) -> str:
-    """How long the commands and an epoch take: measured by `benchmarks/`, else from the records."""
+    """How long the ten train: by the records, and `make run` by the benchmark."""
     seconds = sum(runs[str(model)][0].seconds for model in MODELS)
-    lines = [
+    text = (
         f"Training the ten took {seconds / 60:.0f} core-minutes for the records, so about "
         f"{seconds / 120:.0f} minutes on two cores."
-    ]
-    if (BENCHMARKS / "commands.json").exists():
-        took = json.loads((BENCHMARKS / "commands.json").read_text())
-        lines += [
-            f"`make {target}` took, without the installation and with {took['cores']} cores, "
-            f"{took[f'make_{target}_minutes']:.0f} minutes."
-            for target in ("run", "test")
-            if f"make_{target}_minutes" in took
-        ]
-    if (BENCHMARKS / "results.json").exists():
-        epoch = json.loads((BENCHMARKS / "results.json").read_text())
-        lines.append(
-            f"A training epoch of model {epoch['model']} takes {epoch['run_s']:.1f} s; written "
-            f"the conventional way (`benchmarks/conventional.py`) {epoch['conventional_s']:.1f} s."
+    )
+    results = report.load()
+    if results and results["make_run_minutes"]:
+        text += (
+            f" `make run` took {results['make_run_minutes']:.0f} minutes in all on a machine with "
+            f"{results['machine']['cores']} cores, the installation apart."
         )
-    return " ".join(lines)
+    return text
 
 
 def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
-    """Every generated block of the README by name."""
+    """Every generated block by name."""
     return {
         "claim": claim_text(runs),
         "picture": f"![{picture_alt(runs)}](docs/results.png)",
         "results": ladder_table(runs),
         "timing": timing_text(runs),
+        **report.blocks(),
+        **engines.blocks(),
     }
 
 
@@ -100,7 +94,7 @@ def picture_alt(runs: dict[str, list[Record]]) -> str:
 
 
 def renewed(text: str, runs: dict[str, list[Record]]) -> str:
-    """The README's text with every generated block renewed.
+    """A page's text with every generated block renewed.
 
     Raises:
         KeyError: for a block whose name nothing generates.
@@ -127,9 +121,10 @@ def picture_text(path: Path) -> str:
 def main() -> int:
     """Command line; returns the exit status."""
     runs = study()
-    write_atomically(README, renewed(README.read_text(), runs))
+    for page in PAGES:
+        write_atomically(page, renewed(page.read_text(), runs))
     draw_picture(runs, PICTURE)
-    print(f"renewed {README.name} and {PICTURE.relative_to(ROOT)}")
+    print("renewed", *(path.relative_to(ROOT) for path in (*PAGES, PICTURE)))
     return 0
 
 

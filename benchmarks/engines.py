@@ -1,0 +1,66 @@
+"""Does the fast engine cost accuracy? Five seeds of model 9 on it and on a float32 reference.
+
+Seeds 0 to 2 of the fast path are the study's own records; the rest is in `records/engines/`, made
+with `make evidence`.
+"""
+
+from utils.analysis import difference, final_test
+from utils.data import ROOT
+from utils.records import Record, job, load_all
+
+STUDY = ROOT / "records"
+FAST = STUDY / "engines" / "fast"
+REFERENCE = STUDY / "engines" / "float32"
+SEEDS = range(5)
+MARGIN = 0.05  # points
+
+
+def runs() -> tuple[list[Record], list[Record]]:
+    """The five runs on the fast path and the five on the reference path, by seed."""
+    wanted = job(9)
+    return tuple(
+        [
+            record
+            for record in load_all(folders)
+            if (record.label, record.config, record.recipe)
+            == (wanted.label, wanted.config, wanted.recipe)
+            and record.seed in SEEDS
+        ]
+        for folders in ([STUDY, FAST], [REFERENCE])
+    )
+
+
+def table() -> str:
+    """Markdown: final test accuracy and seconds of every seed on both paths, and the means."""
+    fast, reference = runs()
+    lines = [
+        "| seed | fast path, test % | float32 reference, test % |",
+        "|---|--:|--:|",
+    ]
+    for ours, theirs in zip(fast, reference, strict=True):
+        lines.append(
+            f"| {ours.seed} | {ours.test_accuracy[-1]:.2f} | {theirs.test_accuracy[-1]:.2f} |"
+        )
+    lines.append(f"| mean | {final_test(fast)} | {final_test(reference)} |")
+    return "\n".join(lines)
+
+
+def text() -> str:
+    """The difference of the means, and whether it is within the margin."""
+    fast, reference = runs()
+    apart = difference(fast, reference)
+    within = "within" if abs(apart.mean) <= MARGIN else "**outside**"
+    return (
+        f"Fast minus reference: {apart}, {within} the margin of {MARGIN} points. A run took "
+        f"{_mean_seconds(fast):.0f} s of one thread on the fast path and "
+        f"{_mean_seconds(reference):.0f} s on the reference path, two runs at once."
+    )
+
+
+def _mean_seconds(records: list[Record]) -> float:
+    return sum(record.seconds for record in records) / len(records)
+
+
+def blocks() -> dict[str, str]:
+    """The generated blocks of benchmarks/README.md about the two paths."""
+    return {"engines": f"{table()}\n\n{text()}"}
