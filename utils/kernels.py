@@ -275,6 +275,7 @@ def warp(images, index, matrices, mean, deviation, out):
     pixels = padded.reshape(wide * wide)
     half, last = np.float32(side / 2), np.float32(wide - 1.5)
     factor, mean = np.float32(1 / (255 * deviation)), np.float32(mean / deviation)
+    one, below = np.uintp(1), np.uintp(wide)
     steps = np.empty(side, np.float32)
     for j in range(side):
         steps[j] = (2 * j + 1) / side - 1
@@ -292,8 +293,8 @@ def warp(images, index, matrices, mean, deviation, out):
                 y = min(max(y, np.float32(0)), last)
                 left, top = np.int32(x), np.int32(y)
                 right, down = x - np.float32(left), y - np.float32(top)
-                k = top * wide + left
-                upper = pixels[k] + (pixels[k + 1] - pixels[k]) * right
-                k += wide
-                lower = pixels[k] + (pixels[k + 1] - pixels[k]) * right
+                k = np.uintp(top * wide + left)
+                upper = pixels[k] + (pixels[k + one] - pixels[k]) * right
+                k += below
+                lower = pixels[k] + (pixels[k + one] - pixels[k]) * right
                 out[n, i, j] = (upper + (lower - upper) * down) * factor - mean

@@ -5,6 +5,8 @@ elsewhere, or after `set_fused(network, False)`, torch's own kernels run. `tests
 proves each equal to its torch counterpart in forward values, gradients and running statistics.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,14 +35,16 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _memory(x: Tensor, *shape: int) -> np.ndarray:
     """The memory of a channels_last tensor in another shape; bfloat16 as its bits, uint16."""
-    x = x.detach().permute(0, 2, 3, 1).view(shape)
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    with torch.no_grad():
+        x = x.as_strided(shape, strides)
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def _matrix(x: Tensor) -> np.ndarray:
     """The same memory as [rows, lanes]; see `utils.kernels`."""
-    channels = x.shape[1]
-    return _memory(x, -1, kernels.lanes(x.numel() // channels, channels))
+    lanes = kernels.lanes(x.numel() // x.shape[1], x.shape[1])
+    return _memory(x, x.numel() // lanes, lanes)
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -151,7 +155,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
         """[N, C, H, W] -> [N, C, H, W]."""
         if _runs_kernels(self, x):
             if self.training:
-                self.num_batches_tracked += 1
+                self.num_batches_tracked.add_(1)  # += would go through Module.__setattr__
                 return _BatchNormActFunction.apply(x, self.weight, self.bias, self)
             if not torch.is_grad_enabled():
                 return self._evaluate(x)
