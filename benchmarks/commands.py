@@ -11,22 +11,12 @@ from pathlib import Path
 import torch
 
 from models import MODELS
-from utils.analysis import TARGET_ACCURACY
+from utils.analysis import epochs_to_hold
 from utils.data import ROOT, load_mnist
 from utils.experiments import RECIPES
 from utils.records import Job
 from utils.training import fit
 from utils.workers import on_cluster, on_this_machine
-
-
-def epochs_to_hold(accuracies: list[float]) -> int | None:
-    """The first epoch, from 1, from which all later ones hold 99.4 %; None if the last does not."""
-    held = None
-    for epoch in range(len(accuracies), 0, -1):
-        if accuracies[epoch - 1] < TARGET_ACCURACY - 1e-9:
-            break
-        held = epoch
-    return held
 
 
 def time_to_brief() -> dict:

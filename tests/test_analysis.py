@@ -8,6 +8,7 @@ from utils.analysis import (
     best_test,
     claim,
     difference,
+    epochs_to_hold,
     evidence,
     final_gap,
     final_test,
@@ -135,3 +136,16 @@ def test_verdict_without_records_or_with_a_damaged_one(tmp_path, capsys):
     (tmp_path / "1-constant-seed0-0123456789abcdef.json").write_text("{")
     assert verdict_command.main(["--records", str(tmp_path)]) == 1
     assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epoch"),
+    [
+        ([99.0, 99.5, 99.3, 99.4, 99.41], 4),
+        ([99.4], 1),
+        ([99.5, 99.39], None),
+        ([], None),
+    ],
+)
+def test_epochs_to_hold_looks_from_the_end(accuracies, epoch):
+    assert epochs_to_hold(accuracies) == epoch

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import commands, conventional, engines, epochs, report
+from benchmarks import conventional, engines, epochs, report
 from models import MODELS, build
 from utils.data import ROOT, split_validation
 from utils.experiments import RECIPES
@@ -78,19 +78,6 @@ def test_the_probe_reports_start_up_and_memory(small_root):
     assert set(found) == {"startup_s", "peak_mb"}
     assert found["startup_s"] > 0
     assert 100 < found["peak_mb"] < 5_000
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "epoch"),
-    [
-        ([99.0, 99.5, 99.3, 99.4, 99.41], 4),
-        ([99.4], 1),
-        ([99.5, 99.39], None),
-        ([], None),
-    ],
-)
-def test_epochs_to_hold_looks_from_the_end(accuracies, epoch):
-    assert commands.epochs_to_hold(accuracies) == epoch
 
 
 def test_goals_are_met_up_to_their_limit():

@@ -54,6 +54,21 @@ def verdict(record: Record) -> Verdict:
     )
 
 
+def epochs_to_hold(accuracies: list[float], target: float = TARGET_ACCURACY) -> int | None:
+    """The first epoch, from 1, from which all later ones hold `target`; None if the last does not.
+
+    Args:
+        accuracies: one per epoch, percent.
+        target: percent.
+    """
+    held = None
+    for epoch in range(len(accuracies), 0, -1):
+        if accuracies[epoch - 1] < target - 1e-9:
+            break
+        held = epoch
+    return held
+
+
 @dataclass(frozen=True)
 class Spread:
     """A figure over seeds: mean, sample standard deviation (None for one seed), n, and unit."""

@@ -79,14 +79,30 @@ def _drop(y, p, seed):
 
 
 @_compiled
-def relu_dropout(x, p, seed, y):
-    """Fill y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
-    scale = np.float32(1 / (1 - p))
+def _tiled(per_channel, count):
+    """[C] -> [count] by repetition, float32."""
+    out = np.empty(count, np.float32)
+    for start in range(0, count, per_channel.size):
+        for channel in range(per_channel.size):
+            out[start + channel] = per_channel[channel]
+    return out
+
+
+@_compiled
+def _affine_relu(x, factor, summand, y):
+    """Fill y = ReLU(factor x + summand), factor and summand per channel; NaN stays NaN."""
+    factors, summands = _tiled(factor, x.shape[1]), _tiled(summand, x.shape[1])
     zero = np.float32(0)
     for row in range(x.shape[0]):
         for lane in range(x.shape[1]):
-            value = _widen(x[row, lane]) * scale
+            value = factors[lane] * _widen(x[row, lane]) + summands[lane]
             y[row, lane] = _narrow(zero if value <= zero else value, x[row, lane])
+
+
+@_compiled
+def relu_dropout(x, p, seed, y):
+    """Fill y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
+    _affine_relu(x, np.full(1, 1 / (1 - p)), np.zeros(1), y)
     if p > 0:
         _drop(y.reshape(-1), p, seed)
 
@@ -100,16 +116,6 @@ def relu_dropout_backward(grad, y, p, dx):
         for lane in range(y.shape[1]):
             value = _widen(grad[row, lane]) * scale
             dx[row, lane] = _narrow(zero if y[row, lane] == 0 else value, y[row, lane])
-
-
-@_compiled
-def _tiled(per_channel, count):
-    """[C] -> [count] by repetition, float32."""
-    out = np.empty(count, np.float32)
-    for start in range(0, count, per_channel.size):
-        for channel in range(per_channel.size):
-            out[start + channel] = per_channel[channel]
-    return out
 
 
 @_compiled
@@ -147,17 +153,6 @@ def _moments(x, channels):
     offset /= pixels
     variance = variance / pixels - offset * offset
     return shift + offset, np.maximum(variance, 0)
-
-
-@_compiled
-def _affine_relu(x, factor, summand, y):
-    """Fill y = ReLU(factor x + summand), factor and summand per channel; NaN stays NaN."""
-    factors, summands = _tiled(factor, x.shape[1]), _tiled(summand, x.shape[1])
-    zero = np.float32(0)
-    for row in range(x.shape[0]):
-        for lane in range(x.shape[1]):
-            value = factors[lane] * _widen(x[row, lane]) + summands[lane]
-            y[row, lane] = _narrow(zero if value <= zero else value, x[row, lane])
 
 
 @_compiled

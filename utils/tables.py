@@ -1,5 +1,6 @@
 """Every table: layers with receptive fields, parameters by hand, results beside the published."""
 
+import statistics
 from dataclasses import asdict, dataclass
 
 import torch
@@ -207,4 +208,18 @@ def search_table(scores: dict[str, dict[int, list[float]]], chosen: str) -> str:
         cells = ["" if value is None else f"{value:.2f}" for value in values]
         label = f"**{name}** (chosen)" if name == chosen else name
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def short_table(scores: dict[str, list[float]], bar: float, chosen: str) -> str:
+    """Markdown: the short recipes; final validation accuracy of each seed, %, against the bar."""
+    seeds = range(max(map(len, scores.values())))
+    lines = [
+        "| candidate | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean | bar |",
+        "|---|" + "--:|" * (len(seeds) + 2),
+    ]
+    for name, values in scores.items():
+        label = f"**{name}** (chosen)" if name == chosen else name
+        figures = " | ".join(f"{value:.2f}" for value in values)
+        lines.append(f"| {label} | {figures} | {statistics.mean(values):.2f} | {bar:.2f} |")
     return "\n".join(lines)
