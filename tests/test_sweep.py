@@ -1,3 +1,4 @@
+import math
 import os
 import re
 import signal
@@ -231,7 +232,10 @@ def test_a_cluster_that_cannot_be_used_is_one_line(small_root, tmp_path, monkeyp
         sweep([job], tmp_path, address="tcp://127.0.0.1:9")
     with LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
         monkeypatch.setattr("utils.workers.ENGINE", 99)
-        with pytest.raises(ClusterError, match=r"run engine version \d+, this is version 99"):
+        with pytest.raises(ClusterError, match=r"runs engine version \d+, this is version 99"):
+            sweep([job], tmp_path, address=cluster.scheduler_address)
+        monkeypatch.setattr("utils.workers._engine_version", math.sqrt)  # needs an argument
+        with pytest.raises(ClusterError, match="cannot run this project's code"):
             sweep([job], tmp_path, address=cluster.scheduler_address)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match="pip install distributed"):

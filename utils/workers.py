@@ -1,7 +1,7 @@
 """Where the runs of a sweep are computed: processes of this machine, or a Dask cluster.
 
-Both yield each job as it ends, with None or what went wrong, and both go through joblib. A worker
-that dies costs the run it was at, which another attempt repeats, and nothing else.
+Both yield each job as it ends, with None or what went wrong. A worker that dies costs the run it
+was at, which another attempt repeats, and nothing else.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
@@ -29,7 +29,7 @@ from utils.training import (
 )
 
 ENGINES = {"fast": best_engine, "reference": reference_engine}
-ATTEMPTS = 3  # per run; a worker may die of its machine once or twice, but hardly thrice
+ATTEMPTS = 3  # per run, if its worker dies; as Dask has it
 EXPECTED = (ValueError, NonFiniteLossError, RunInterruptedError, RecordError, DataError)
 TOPIC = "mnist-epochs"
 # Seeds belong to a process: two runs in two threads of one would draw from each other's numbers.
@@ -113,13 +113,14 @@ def on_cluster(
 ) -> Iterator[Outcome]:
     """Train on the Dask workers of the scheduler at `address`; records come back into `folder`.
 
-    The workers need this project's code on their import path, and no data: the images are sent to
-    each of them once. `report` is called with every epoch of every run as it ends.
+    Scheduler and workers need this project's code on their import path, and no data: the images
+    are sent to each worker once. `report` is called with every epoch of every run as it ends.
 
     Raises:
         ClusterError: in one line.
     """
-    with _connect(address) as client:
+    as_completed, client = _connect(address)
+    with client:
         _check_workers(client)
         data = load_mnist()
 
@@ -127,28 +128,40 @@ def on_cluster(
             report(jobs[event[1]["job"]], EpochRow(**event[1]["row"]))
 
         client.subscribe_topic(TOPIC, hear)
-        with parallel_config("dask", client=client, scatter=[data], retries=ATTEMPTS - 1):
-            pool = Parallel(return_as="generator_unordered", batch_size=1)
-            calls = (delayed(_train_remotely)(i, job, data, engine) for i, job in enumerate(jobs))
-            for index, failure, files in pool(calls):
-                for name, content in files.items():
-                    write_atomically(folder / name, content)
-                yield jobs[index], failure
+        [images] = client.scatter([data], broadcast=True)
+        futures = {
+            client.submit(_train_remotely, index, job, images, engine, pure=False): job
+            for index, job in enumerate(jobs)
+        }
+        for future in as_completed(futures, loop=client.loop):
+            if future.status != "finished":
+                yield futures[future], f"{futures[future].title}: {_why(future)}"
+                continue
+            failure, files = future.result()
+            for name, content in files.items():
+                write_atomically(folder / name, content)
+            yield futures[future], failure
+
+
+def _why(future) -> str:
+    reason = str(future.exception()).splitlines()[0] if future.status == "error" else future.status
+    return f"its Dask workers failed ({reason}); run the same command again"
 
 
 def _connect(address: str):
     try:
-        from distributed import Client
+        from distributed import Client, as_completed
     except ImportError:
         raise ClusterError(
             "the dask backend needs the package distributed; install it: pip install distributed"
         ) from None
     try:
-        return Client(address, timeout=10, set_as_default=False)
+        return as_completed, Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ClusterError(
-            f"no Dask scheduler answers at {address} ({reason}); start one with 'dask scheduler' "
+            f"no Dask scheduler answers at {address} ({reason}); start one with "
+            "'PYTHONPATH=. dask scheduler' "
             "and give its address, such as tcp://10.0.0.1:8786"
         ) from None
 
@@ -157,20 +170,25 @@ def _check_workers(client) -> None:
     """Refuse a cluster without workers, or with workers that would compute other numbers."""
     try:
         client.wait_for_workers(1, timeout=10)
-        versions = set(client.run(_engine_version).values())
+        versions = {client.run_on_scheduler(_engine_version)}  # it unpacks what is sent, too
+        versions |= set(client.run(_engine_version).values())
     except TimeoutError:
         raise ClusterError(
-            "the Dask scheduler has no workers; start some with 'dask worker ADDRESS --nthreads 1'"
+            "the Dask scheduler has no workers; start some in this project's folder with "
+            "'PYTHONPATH=. dask worker ADDRESS --nthreads 1'"
         ) from None
-    except ImportError as error:
+    except Exception as error:  # Dask's own, whatever went wrong on the worker
+        reason = str(error).splitlines()[0]
         raise ClusterError(
-            f"the Dask workers lack this project's code ({error}); start them in its folder, with "
-            "that folder on PYTHONPATH"
+            f"the Dask scheduler or a worker cannot run this project's code ({reason}); start both "
+            "in its folder: 'PYTHONPATH=. dask scheduler', then "
+            "'PYTHONPATH=. dask worker ADDRESS --nthreads 1'"
         ) from None
     if versions != {ENGINE}:
+        others = ", ".join(str(version) for version in sorted(versions - {ENGINE}))
         raise ClusterError(
-            f"the Dask workers run engine version {', '.join(map(str, sorted(versions)))}, this is "
-            f"version {ENGINE}; bring them to the same commit"
+            f"the Dask scheduler or a worker runs engine version {others}, this is version "
+            f"{ENGINE}; bring them to the same commit"
         )
 
 
@@ -180,8 +198,8 @@ def _engine_version() -> int:
 
 def _train_remotely(
     index: int, job: Job, data: Dataset, engine: str
-) -> tuple[int, str | None, dict]:
-    """Train one job on a cluster; returns its place, what went wrong, and {file name: bytes}."""
+) -> tuple[str | None, dict[str, bytes]]:
+    """Train one job on a Dask worker; returns what went wrong, and the record as {name: bytes}."""
     from distributed import get_worker
 
     worker, failure = get_worker(), None
@@ -197,4 +215,4 @@ def _train_remotely(
             failure = str(error).replace(f"{folder}/", "")
         # Weights before the record, which is complete only with them.
         paths = sorted(Path(folder).iterdir(), reverse=True)
-        return index, failure, {path.name: path.read_bytes() for path in paths}
+        return failure, {path.name: path.read_bytes() for path in paths}
