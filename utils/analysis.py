@@ -141,6 +141,11 @@ def final_gap(runs: list[Record]) -> Spread:
     return spread([run.train_accuracy[-1] - run.test_accuracy[-1] for run in runs], "points")
 
 
+def late_test(runs: list[Record]) -> Spread:
+    """Test accuracy averaged over the last five epochs, percent: less at the mercy of one epoch."""
+    return spread([statistics.mean(run.test_accuracy[-LAST_EPOCHS:]) for run in runs])
+
+
 def wobble(runs: list[Record]) -> Spread:
     """How far test accuracy ranges within the last five epochs (max - min), points."""
     lasts = [run.test_accuracy[-LAST_EPOCHS:] for run in runs]
