@@ -121,7 +121,7 @@ RECIPES["final"] = replace(CANDIDATES["steps"], validation=False)
 SHORT_CANDIDATES: dict[str, Recipe] = {
     f"short-{epochs}": replace(_BASE, epochs=epochs) for epochs in (4, 6, 8, 10)
 }
-RECIPES["short"] = replace(SHORT_CANDIDATES["short-8"], validation=False)
+RECIPES["short"] = replace(SHORT_CANDIDATES["short-10"], validation=False)
 
 EXPERIMENTS: dict[str, Experiment] = {
     **{str(model): Experiment(model, "constant") for model in range(1, 8)},
