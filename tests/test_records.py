@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy
 import pytest
 
+from benchmarks import engines
 from models import MODELS
-from utils import records
+from utils import records, search
 from utils.experiments import RECIPES, Recipe
 from utils.records import (
     Job,
@@ -229,10 +230,15 @@ def test_every_committed_record_is_whole_and_of_this_engine(mnist):
     labels = {(record.label, record.seed) for record in committed}
     assert {(records.job(model).label, 0) for model in MODELS} <= labels
     for record in committed:
-        assert record.engine_version == ENGINE, record.path
-        assert record.data_checksum == mnist.checksum, record.path
         if record.seed == 0:
             assert record.weights_path.exists(), record.path
+    for folder in (search.FOLDER, engines.FAST, engines.REFERENCE):
+        aside = load_all([folder])
+        assert aside, folder
+        committed += aside
+    for record in committed:
+        assert record.engine_version == ENGINE, record.path
+        assert record.data_checksum == mnist.checksum, record.path
         assert record.parameters == sum(
             p.numel() for p in records.build(record.config).parameters()
         )
