@@ -16,7 +16,7 @@ from utils.experiments import EXPERIMENTS, RECIPES, Recipe
 from utils.training import _Trainer, best_engine
 
 MEASURED = (1, 4, 9, 10)  # models
-ROUNDS = 5
+ROUNDS = 3
 STEPS = 60  # timed per round, after ten that warm up
 WARM_UP = 10
 EPOCH_IMAGES = 55_000
