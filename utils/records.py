@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy
 import torch
 import torchvision
@@ -438,6 +439,7 @@ def _record(wanted: Job, data: Dataset, result: Run, path: Path) -> Record:
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "numpy": numpy.__version__,
+            "numba": numba.__version__,
         },
         seconds=result.seconds,
         weights_sha256=weights_checksum(result.network.state_dict()),
