@@ -60,15 +60,7 @@ def text() -> str:
     fast, reference = runs()
     apart = difference(fast, reference)
     within = "within" if abs(apart.mean) <= MARGIN else "**outside**"
-    return (
-        f"Fast minus reference: {apart}, {within} the margin of {MARGIN} points. A run took "
-        f"{_mean_seconds(fast):.0f} s of one thread on the fast path and "
-        f"{_mean_seconds(reference):.0f} s on the reference path, two runs at once."
-    )
-
-
-def _mean_seconds(records: list[Record]) -> float:
-    return sum(record.seconds for record in records) / len(records)
+    return f"Fast minus reference: {apart}, {within} the margin of {MARGIN} points."
 
 
 def blocks() -> dict[str, str]:
