@@ -46,21 +46,42 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def _cells(record: Record) -> str:
-    drops = [
+def _drops(record: Record) -> list[int]:
+    """The epochs after which the learning rate dropped."""
+    return [
         before.epoch
         for before, after in pairwise(record.history)
         if after.learning_rate < before.learning_rate
     ]
-    return f"{record.test_accuracy[-1]:.2f} | {', '.join(map(str, drops)) or 'never'}"
+
+
+def _cells(record: Record) -> str:
+    when = ", ".join(map(str, _drops(record))) or "never"
+    return f"{record.test_accuracy[-1]:.2f} | {when}"
 
 
 def text() -> str:
-    """The difference of the means, and whether it is within the margin."""
+    """The difference of the means, whether it is within the margin, and what chance did to it."""
     fast, reference = runs()
+    line = f"Fast minus reference: {_apart(fast, reference)}."
+    settled = [[record for record in records if _drops(record)] for records in (fast, reference)]
+    if [len(records) for records in settled] != [len(fast), len(reference)]:
+        line += (
+            " Whether and when this schedule drops the rate is chance (notebook 3), and a run in "
+            "which it never does ends lower on either path. Without such runs, "
+            f"{len(settled[0])} against {len(settled[1])} remain: {_apart(*settled)}."
+        )
+    return line
+
+
+def _apart(fast: list[Record], reference: list[Record]) -> str:
     apart = difference(fast, reference)
     within = "within" if abs(apart.mean) <= MARGIN else "**outside**"
-    return f"Fast minus reference: {apart}, {within} the margin of {MARGIN} points."
+    sign = "clear of chance" if apart.clear else "not clear of chance"
+    return (
+        f"{apart.mean:+.3f} points (standard error {apart.error:.3f}), {within} the margin of "
+        + (f"{MARGIN} points and {sign}")
+    )
 
 
 def blocks() -> dict[str, str]:

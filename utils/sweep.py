@@ -9,6 +9,7 @@ runs to the workers of a Dask cluster instead; the records come back to this mac
 import argparse
 import json
 import re
+import signal
 import sys
 import threading
 import time
@@ -249,6 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no worker behind
     jobs = [records.job(name, seed) for seed in seeds for name in names]
     return run_command(jobs, options.store, options.jobs, options.address, options.engine)
 
