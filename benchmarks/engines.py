@@ -80,7 +80,7 @@ def _apart(fast: list[Record], reference: list[Record]) -> str:
     sign = "clear of chance" if apart.clear else "not clear of chance"
     return (
         f"{apart.mean:+.3f} points (standard error {apart.error:.3f}), {within} the margin of "
-        + (f"{MARGIN} points and {sign}")
+        f"{MARGIN} points, {sign}"
     )
 
 
