@@ -35,9 +35,10 @@ def main() -> int:
         "models": {str(model): figures for model, figures in models.items()},
         "startup_cold_s": cold["startup_s"],
         **commands.time_to_brief(),
-        "scaling": commands.scaling(),
         "gpu_s": epochs.gpu_seconds(),
         "make_run_minutes": None if options.skip_make_run else commands.make_run_minutes(),
+        # Last: a local Dask cluster changes this process's environment, the allocator's settings.
+        "scaling": commands.scaling(),
         "rounds": epochs.ROUNDS,
         "steps": epochs.STEPS,
         "machine": {"processor": processor(), "cores": os.cpu_count(), "gflops": peak},
