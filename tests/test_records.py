@@ -47,7 +47,7 @@ def test_a_record_is_found_verified_and_complete(record, small, tmp_path):
     for name in ("config", "recipe", "seed", "history", "confusion", "versions", "engine",
                  "seconds", "weights_sha256", "parameters", "engine_version"):  # fmt: skip
         assert content[name] or name == "seed", name
-    assert {"device", "threads", "precision", "layout"} == set(content["engine"])
+    assert {"device", "threads", "precision", "layout", "fused"} == set(content["engine"])
     assert sum(map(sum, found.confusion)) == len(small.test)
     assert not list(tmp_path.glob("*.partial.json"))
 
