@@ -38,6 +38,7 @@ def scaling() -> dict[str, dict[str, float]]:
 
     recipe = replace(RECIPES["plateau"], epochs=2)
     jobs = [Job("9-scaling", MODELS[9], recipe, seed) for seed in range(4)]
+    one_each = {"threads_per_worker": 1, "dashboard_address": None}
     took: dict[str, dict[str, float]] = {"processes": {}, "dask": {}}
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +46,7 @@ def scaling() -> dict[str, dict[str, float]]:
             failures = [f for _, f in on_this_machine(jobs, Path(folder), workers) if f]
             took["processes"][str(workers)] = time.perf_counter() - started
             started = time.perf_counter()
-            with LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster:
+            with LocalCluster(**one_each, n_workers=workers) as cluster:
                 address = cluster.scheduler_address
                 ends = on_cluster(jobs, Path(folder), address, lambda job, row: None)
                 failures += [f for _, f in ends if f]

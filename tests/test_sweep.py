@@ -196,7 +196,7 @@ def test_a_dask_cluster_of_two_processes_one_of_them_killed(longer_root, tmp_pat
     monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "nowhere"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     records = tmp_path / "records"
-    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         with Client(cluster) as client:
             pids = list(client.run(os.getpid).values())
         address = ["--backend", "dask", "--address", cluster.scheduler_address]
@@ -220,7 +220,7 @@ def test_a_dask_cluster_of_two_processes_one_of_them_killed(longer_root, tmp_pat
 def test_a_diverging_run_on_a_cluster_is_one_line(small_root, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_ROOT", str(small_root))
     bad = Job("1-bad", MODELS[1], Recipe(learning_rate=1e30, epochs=2), 0)
-    with LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         (failure,) = sweep([bad], tmp_path, address=cluster.scheduler_address)
     assert failure.startswith("1-bad seed 0: loss is not finite at epoch 1")
 
@@ -230,7 +230,7 @@ def test_a_cluster_that_cannot_be_used_is_one_line(small_root, tmp_path, monkeyp
     job = Job("4-constant", MODELS[4], Recipe(epochs=1), 0)
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
         sweep([job], tmp_path, address="tcp://127.0.0.1:9")
-    with LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         monkeypatch.setattr("utils.workers.ENGINE", 99)
         with pytest.raises(ClusterError, match=r"runs engine version \d+, this is version 99"):
             sweep([job], tmp_path, address=cluster.scheduler_address)
