@@ -125,6 +125,7 @@ def machine_text(results: dict) -> str:
         f"Measured on {results['date']} with {machine['cores']} cores ({machine['processor']}), "
         f"matmul peak {peak} GFLOP/s; {packages}; {results['rounds']} interleaved rounds of "
         f"{results['steps']} steps, medians."
+        + "".join(f" Measured again later: {what}." for what in results.get("later", []))
     )
 
 

@@ -116,6 +116,17 @@ def test_the_short_recipe_is_the_shortest_that_reaches_the_bar(mnist):
     assert RECIPES["short"] == replace(SHORT_CANDIDATES[chosen], validation=False)
 
 
+@pytest.mark.parametrize(
+    ("bar", "chosen"), [(99.1, "short-6"), (99.25, "short-8"), (99.9, "short-8")]
+)
+def test_the_fewest_epochs_that_reach_the_bar_win(monkeypatch, tmp_path, bar, chosen):
+    means = {"short-4": 99.0, "short-6": 99.2, "short-8": 99.3, "short-10": 99.1}
+    scores = {name: [mean] * 3 for name, mean in means.items()}
+    monkeypatch.setattr(search, "short_scores", lambda *_: scores)
+    monkeypatch.setattr(search, "short_bar", lambda *_: bar)
+    assert search.short_winner(tmp_path, "") == chosen
+
+
 def test_an_incomplete_search_has_no_winner(tmp_path, mnist):
     with pytest.raises(ValueError, match="the search is not complete"):
         search.short_winner(tmp_path, mnist.checksum)
