@@ -41,6 +41,7 @@ def main() -> int:
         "scaling": commands.scaling(),
         "rounds": epochs.ROUNDS,
         "steps": epochs.STEPS,
+        "conventional_steps": epochs.CONVENTIONAL_STEPS,
         "machine": {"processor": processor(), "cores": os.cpu_count(), "gflops": peak},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("torch", "numba")},

@@ -14,11 +14,13 @@ from models import MODELS, NetworkConfig, build
 from utils.data import load_mnist, split_validation
 from utils.experiments import EXPERIMENTS, RECIPES, Recipe
 from utils.training import _Trainer, best_engine
+from utils.workers import keep_memory
 
 MEASURED = (1, 4, 9, 10)  # models
-ROUNDS = 3
-STEPS = 60  # timed per round, after ten that warm up
-WARM_UP = 10
+ROUNDS = 5
+CONVENTIONAL_STEPS = 60  # timed per round
+STEPS = 240  # the same of ours, so that every way is watched for some seconds
+WARM_UP = 10  # steps before
 EPOCH_IMAGES = 55_000
 _trainers: dict[tuple, _Trainer] = {}  # of this process
 
@@ -55,6 +57,7 @@ def our_seconds_per_step(ours: _Trainer, start_at: float = 0.0) -> float:
 
 
 def _sweep_step(model: int, start_at: float) -> float:
+    keep_memory()  # as the workers of a sweep do
     return our_seconds_per_step(trainer(model, None, 1), start_at)
 
 
@@ -89,7 +92,9 @@ def _one_round(model: int, cores: int, pool, alone) -> dict[str, float]:
     config, recipe = MODELS[model], recipe_of(model)
     torch.set_num_threads(cores)
     seconds = {
-        f"workers_{workers}": conventional.seconds_per_step(config, recipe, workers, STEPS)
+        f"workers_{workers}": conventional.seconds_per_step(
+            config, recipe, workers, CONVENTIONAL_STEPS
+        )
         for workers in (0, 2)
     }
     seconds["run"] = our_seconds_per_step(trainer(model, None, cores))

@@ -124,8 +124,8 @@ def machine_text(results: dict) -> str:
     return (
         f"Measured on {results['date']} with {machine['cores']} cores ({machine['processor']}), "
         f"matmul peak {peak} GFLOP/s; {packages}; {results['rounds']} interleaved rounds of "
-        f"{results['steps']} steps, medians."
-        + "".join(f" Measured again later: {what}." for what in results.get("later", []))
+        f"{results['conventional_steps']} conventional steps and {results['steps']} of ours, "
+        "medians."
     )
 
 

@@ -1,13 +1,14 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models import MODELS, build
-from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, set_fused
+from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory, set_fused
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
@@ -134,6 +135,25 @@ def test_max_pool_equals_torch(memory_format, dtype):
     y.backward(grad)
     reference.backward(grad)
     assert torch.equal(x.grad, x2.grad)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_in_bfloat16_are_left_to_torch(training):
+    ours, theirs = (norm.to(torch.bfloat16).train(training) for norm in norms(0.0))
+    x = batch(torch.channels_last, torch.bfloat16)[0].detach()
+    with torch.no_grad():
+        assert torch.equal(ours(x), F.relu(theirs(x)))
+
+
+def test_an_array_shows_the_tensor_that_now_has_its_address():
+    x = torch.arange(8.0)
+    assert _memory(x).tolist() == list(range(8))
+    x += 1
+    assert _memory(x, 2, 4).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    bits = x.view(torch.bfloat16)  # the same memory as another tensor
+    assert bits.data_ptr() == x.data_ptr()
+    assert np.array_equal(_memory(bits), bits.view(torch.uint16).numpy())
+    assert _memory(x[4:]).tolist() == [5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

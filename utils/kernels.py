@@ -259,25 +259,35 @@ def max_pool_backward(grad, chosen, dx):
 
 
 @_compiled
+def _padded(image, padded):
+    """Fill the inside of `padded`, [S + 4, S + 4] float32 with two rings of background."""
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            padded[i + 2, j + 2] = image[i, j]
+
+
+@_compiled
 def warp(images, index, matrices, mean, deviation, out):
     """Images [M, S, S] uint8 at `index` -> out [N, S, S] float32, warped and normalised.
 
-    Bilinear, background 0, as `utils.augment.warp`; mean and deviation are of pixels in 0..1.
+    Bilinear, background 0, as `utils.augment.warp`; mean and deviation are of pixels in 0..1. Of
+    the three loops along a row, the one in the middle fetches four pixels from anywhere: vector
+    instructions cannot do that, but they do the other two.
     """
     side = images.shape[1]
-    wide = side + 4  # two rings of background: coordinates beyond them are moved into them
+    wide = side + 4  # coordinates beyond the two rings of background are moved into them
     padded = np.zeros((wide, wide), np.float32)
     pixels = padded.reshape(wide * wide)
     half, last = np.float32(side / 2), np.float32(wide - 1.5)
     factor, mean = np.float32(1 / (255 * deviation)), np.float32(mean / deviation)
-    one, below = np.uintp(1), np.uintp(wide)
     steps = np.empty(side, np.float32)
     for j in range(side):
         steps[j] = (2 * j + 1) / side - 1
+    places = np.empty(side, np.int32)
+    right, down = np.empty(side, np.float32), np.empty(side, np.float32)
+    corners = np.empty((4, side), np.float32)
     for n in range(index.size):
-        for i in range(side):
-            for j in range(side):
-                padded[i + 2, j + 2] = images[index[n], i, j]
+        _padded(images[index[n]], padded)
         m = matrices[n]
         for i in range(side):
             from_x, from_y = m[0, 1] * steps[i] + m[0, 2], m[1, 1] * steps[i] + m[1, 2]
@@ -287,9 +297,14 @@ def warp(images, index, matrices, mean, deviation, out):
                 x = min(max(x, np.float32(0)), last)
                 y = min(max(y, np.float32(0)), last)
                 left, top = np.int32(x), np.int32(y)
-                right, down = x - np.float32(left), y - np.float32(top)
-                k = np.uintp(top * wide + left)
-                upper = pixels[k] + (pixels[k + one] - pixels[k]) * right
-                k += below
-                lower = pixels[k] + (pixels[k + one] - pixels[k]) * right
-                out[n, i, j] = (upper + (lower - upper) * down) * factor - mean
+                right[j], down[j] = x - np.float32(left), y - np.float32(top)
+                places[j] = top * np.int32(wide) + left
+            for j in range(side):
+                k = np.uintp(places[j])
+                corners[0, j], corners[1, j] = pixels[k], pixels[k + np.uintp(1)]
+                k += np.uintp(wide)
+                corners[2, j], corners[3, j] = pixels[k], pixels[k + np.uintp(1)]
+            for j in range(side):
+                upper = corners[0, j] + (corners[1, j] - corners[0, j]) * right[j]
+                lower = corners[2, j] + (corners[3, j] - corners[2, j]) * right[j]
+                out[n, i, j] = (upper + (lower - upper) * down[j]) * factor - mean

@@ -5,6 +5,8 @@ elsewhere, or after `set_fused(network, False)`, torch's own kernels run. `tests
 proves each equal to its torch counterpart in forward values, gradients and running statistics.
 """
 
+import ctypes
+import functools
 import math
 
 import numpy as np
@@ -33,12 +35,22 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+@functools.lru_cache(4096)
+def _array(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    """The memory at an address as an array, which does not own it."""
+    stored = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
+    size = math.prod(shape) * stored.itemsize
+    return np.frombuffer((ctypes.c_char * size).from_address(address), stored).reshape(shape)
+
+
 def _memory(x: Tensor, *shape: int) -> np.ndarray:
-    """The memory of a channels_last tensor in another shape; bfloat16 as its bits, uint16."""
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    with torch.no_grad():
-        x = x.as_strided(shape, strides)
-    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+    """The memory of a dense tensor in another shape; bfloat16 as its bits, uint16.
+
+    The way through torch's own views takes as long as a small kernel. An allocator hands out the
+    same few addresses step by step, so the arrays are kept. They do not keep the memory: `x` must
+    have a name for as long as its array is used.
+    """
+    return _array(x.data_ptr(), shape or tuple(x.shape), x.dtype)
 
 
 def _matrix(x: Tensor) -> np.ndarray:
@@ -61,7 +73,7 @@ class _ReLUDropoutFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, p: float) -> Tensor:
         x = _channels_last(x)
-        y = _empty(x, *x.shape)
+        y = torch.empty_like(x)
         kernels.relu_dropout(_matrix(x), p, _draw_seed(p), _matrix(y))
         ctx.save_for_backward(y)
         ctx.p = p
@@ -70,8 +82,8 @@ class _ReLUDropoutFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         (y,) = ctx.saved_tensors
-        dx = _empty(y, *y.shape)
-        kernels.relu_dropout_backward(_matrix(_channels_last(grad)), _matrix(y), ctx.p, _matrix(dx))
+        grad, dx = _channels_last(grad), torch.empty_like(y)
+        kernels.relu_dropout_backward(_matrix(grad), _matrix(y), ctx.p, _matrix(dx))
         return dx, None
 
 
@@ -105,11 +117,11 @@ class _BatchNormActFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: "BatchNormAct2d") -> Tensor:
         x = _channels_last(x)
-        y = _empty(x, *x.shape)
+        y = torch.empty_like(x)
         vectors = (weight, bias, layer.running_mean, layer.running_var)
         ctx.mean, ctx.inverse = kernels.batch_norm_act(
             _matrix(x),
-            *(vector.detach().numpy() for vector in vectors),
+            *map(_memory, vectors),
             layer.momentum,
             layer.eps,
             layer.p,
@@ -123,12 +135,12 @@ class _BatchNormActFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, y, weight = ctx.saved_tensors
-        dx = _empty(x, *x.shape)
+        grad, dx = _channels_last(grad), torch.empty_like(x)
         d_weight, d_bias = kernels.batch_norm_act_backward(
-            _matrix(_channels_last(grad)),
+            _matrix(grad),
             _matrix(y),
             _matrix(x),
-            weight.detach().numpy(),
+            _memory(weight),
             ctx.mean,
             ctx.inverse,
             ctx.p,
@@ -153,7 +165,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        if _runs_kernels(self, x):
+        if _runs_kernels(self, x) and self.weight.dtype == torch.float32:
             if self.training:
                 self.num_batches_tracked.add_(1)  # += would go through Module.__setattr__
                 return _BatchNormActFunction.apply(x, self.weight, self.bias, self)
@@ -163,10 +175,10 @@ class BatchNormAct2d(nn.BatchNorm2d):
 
     def _evaluate(self, x: Tensor) -> Tensor:
         x = _channels_last(x)
-        y = _empty(x, *x.shape)
+        y = torch.empty_like(x)
         parameters = self.weight, self.bias, self.running_mean, self.running_var
         kernels.batch_norm_act_evaluation(
-            _matrix(x), *(p.detach().numpy() for p in parameters), self.eps, _matrix(y)
+            _matrix(x), *map(_memory, parameters), self.eps, _matrix(y)
         )
         return y
 
@@ -195,9 +207,10 @@ class _MaxPoolFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         n, c, h, w = grad.shape
+        grad = _channels_last(grad)
         dx = _empty(grad, n, c, 2 * h, 2 * w)
         kernels.max_pool_backward(
-            _memory(_channels_last(grad), n * h, w, c),
+            _memory(grad, n * h, w, c),
             ctx.chosen,
             _memory(dx, n * h, 2, w, 2, c),
         )

@@ -301,6 +301,7 @@ class _Trainer:
         self.images, self.labels = train.images.to(engine.device), train.labels.to(engine.device)
         self.statistics = pixel_statistics(train.images)
         self.generator = torch.Generator(engine.device).manual_seed(seed)
+        self.parameters = list(self.network.parameters())
         self.optimizer = _optimizer(self.network, recipe)
         steps = -(-len(train) // recipe.batch_size)
         self.schedule = _schedule(self.optimizer, recipe, steps)
@@ -362,7 +363,8 @@ class _Trainer:
         loss = F.cross_entropy(
             log_probabilities, labels, label_smoothing=self.recipe.label_smoothing
         )
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None  # zero_grad, without its bookkeeping
         loss.backward()
         self.optimizer.step()
         if self.average is not None:

@@ -93,7 +93,7 @@ class _Processes:
             process.shutdown(wait=True, kill_workers=True)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Tell glibc's allocator to keep what is freed; other allocators are left alone.
 
     A step frees and takes the same megabytes again and again. Where every one goes back to the
@@ -111,7 +111,7 @@ def _data() -> Dataset:
 
 def _train_into(job: Job, folder: Path, engine: str) -> Outcome:
     torch.set_num_threads(1)
-    _keep_memory()
+    keep_memory()
     try:
         records.train(job, _data(), folder, engine=ENGINES[engine]())
     except EXPECTED as error:
@@ -224,7 +224,7 @@ def _train_remotely(
 
     with _ONE_RUN, tempfile.TemporaryDirectory() as folder:
         torch.set_num_threads(1)
-        _keep_memory()
+        keep_memory()
         try:
             records.train(job, data, Path(folder), engine=ENGINES[engine](), report=send)
         except EXPECTED as error:
