@@ -6,6 +6,8 @@ PY := $(ENV)/bin/python
 BUILD := build
 # Runs of `make run` come first, then the committed ones (other seeds, the two finals).
 FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/records"
+# Unlike nbconvert's default template, this one keeps the figures' alternative texts.
+TEMPLATE := classic
 
 .DEFAULT_GOAL := help
 .PHONY: help env run test lint unit nbval bench evidence notebooks clean
@@ -28,7 +30,7 @@ run: env  ## train all ten from scratch, execute the notebooks on the result int
 	@mkdir -p $(BUILD)/notebooks
 	$(PY) -m utils.sweep --models 1-10 --seeds 0 --store $(BUILD)/records
 	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb
-	$(PY) -m nbconvert --log-level WARN --to html $(BUILD)/notebooks/*.ipynb
+	$(PY) -m nbconvert --log-level WARN --to html --template $(TEMPLATE) $(BUILD)/notebooks/*.ipynb
 	$(PY) -m utils.verdict --records $(BUILD)/records
 
 test: env lint unit nbval  ## lint, unit tests, and the notebooks compared with their stored outputs
@@ -51,8 +53,8 @@ evidence: env  ## train what records/ lacks (every committed seed, the search, t
 	$(PY) -m utils.search
 	$(PY) -m utils.sweep --models 9-final,10-final,9-short --seeds 0-2 --store records
 	$(PY) -m utils.sweep --models 1-original,2-original,3-original,4-original --store records
-	$(PY) -m utils.sweep --models 9 --seeds 3-4 --store records/engines/fast
-	$(PY) -m utils.sweep --models 9 --seeds 0-4 --engine reference --store records/engines/float32
+	$(PY) -m utils.sweep --models 9,9-short --seeds 3-4 --store records/engines/fast
+	$(PY) -m utils.sweep --models 9,9-short --seeds 0-4 --engine reference --store records/engines/float32
 
 notebooks: env  ## execute the notebooks in place and renew the README's figures, after records changed
 	$(PY) -m nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb

@@ -102,8 +102,9 @@ def test_the_committed_results_are_complete_and_agree_with_themselves():
     )
 
 
-def test_both_engines_trained_the_same_five_seeds():
-    fast, reference = engines.runs()
+@pytest.mark.parametrize("experiment", ["9", "9-short"])
+def test_both_engines_trained_the_same_five_seeds(experiment):
+    fast, reference = engines.runs(experiment)
     for records, fused in ((fast, True), (reference, False)):
         assert [record.seed for record in records] == [0, 1, 2, 3, 4]
         assert {record.engine.fused for record in records} == {fused}

@@ -1,5 +1,6 @@
 """The notebooks as files, alone in Colab, and the negative controls under nbval."""
 
+import html
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbconvert import HTMLExporter
 
 from utils.data import ROOT
 from utils.publish import stamp
@@ -70,6 +72,19 @@ def test_notebook_is_a_clean_run_that_renders_everywhere(path):
             assert str(ROOT) not in str(output)
             if "image/png" in output.get("data", {}):
                 assert output.metadata["image/png"]["alt"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_as_a_page_every_figure_keeps_its_alternative_text(path):
+    template = re.search(r"^TEMPLATE := (\w+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert f"--template {template} " in (ROOT / "README.md").read_text()
+    page, _ = HTMLExporter(template_name=template).from_filename(str(path))
+    figures = [
+        o for cell in code_cells(path) for o in cell.outputs if "image/png" in o.get("data", {})
+    ]
+    stored = [figure.metadata["image/png"]["alt"] for figure in figures]
+    shown = re.findall(r'<img[^>]*\salt="([^"]*)"', page)
+    assert [html.unescape(text) for text in shown] == stored != []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
