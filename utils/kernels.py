@@ -259,8 +259,8 @@ def max_pool_backward(grad, chosen, dx):
 
 
 @_compiled
-def _padded(image, padded):
-    """Fill the inside of `padded`, [S + 4, S + 4] float32 with two rings of background."""
+def _copy_inside(image, padded):
+    """Copy [S, S] uint8 into the middle of [S + 4, S + 4] float32; the rings around it stay."""
     for i in range(image.shape[0]):
         for j in range(image.shape[1]):
             padded[i + 2, j + 2] = image[i, j]
@@ -287,7 +287,7 @@ def warp(images, index, matrices, mean, deviation, out):
     right, down = np.empty(side, np.float32), np.empty(side, np.float32)
     corners = np.empty((4, side), np.float32)
     for n in range(index.size):
-        _padded(images[index[n]], padded)
+        _copy_inside(images[index[n]], padded)
         m = matrices[n]
         for i in range(side):
             from_x, from_y = m[0, 1] * steps[i] + m[0, 2], m[1, 1] * steps[i] + m[1, 2]
