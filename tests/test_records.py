@@ -208,7 +208,7 @@ def test_store_that_cannot_be_written_fails_before_training(small, tmp_path, mon
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
     monkeypatch.setattr(records, "fit", None)
-    with pytest.raises(RecordError, match=r"cannot store runs in .*MNIST_RUNS"):
+    with pytest.raises(RecordError, match=r"cannot store runs in .*MNIST_RUNS or --store"):
         train(JOB, small, in_the_way / "runs")
 
 

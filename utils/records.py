@@ -415,8 +415,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise RecordError(
-            f"cannot store runs in {folder} ({error.strerror}); make it writable, or set "
-            "MNIST_RUNS to a folder that is"
+            f"cannot store runs in {folder} ({error.strerror}); make it writable, or name "
+            "a folder that is with MNIST_RUNS or --store"
         ) from None
 
 
