@@ -1,16 +1,15 @@
-"""The ten networks of the study: one frozen config, one plain body, ten deltas.
+"""The ten networks of the study in plain PyTorch: one frozen config, one body, ten deltas.
 
 Every entry of `MODELS` is its predecessor with one idea changed, so that a reader compares two
 lines instead of two classes. All ten read [N, 1, 28, 28] images and return [N, 10]
-log-probabilities.
+log-probabilities. This file imports nothing of the project: copy it into your own.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout
 
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels, height and width
@@ -21,8 +20,7 @@ class NetworkConfig:
     """What distinguishes one network from another; channel counts are output channels.
 
     Raises:
-        ValueError: for a head that does not exist, a convolution that does not, or a dropout
-            outside [0, 1).
+        ValueError: for a field outside its range; the message names it.
     """
 
     edges: tuple[int, int]  # the two 3x3 convolutions at 28x28, where edges are found
@@ -35,12 +33,21 @@ class NetworkConfig:
     dropout: float = 0.0  # probability per element, after each 3x3 convolution but the last
 
     def __post_init__(self):
+        channels = self.edges, (self.squeeze_1,), self.middle, (self.squeeze_2,), self.late
+        names = "edges", "squeeze_1", "middle", "squeeze_2", "late"
+        for name, counts, number in zip(names, channels, (2, 1, 2, 1, 2), strict=True):
+            whole = isinstance(counts, tuple) and all(type(count) is int for count in counts)
+            if not whole or len(counts) != number or min(counts) < 1:
+                wanted = "a whole number" if number == 1 else "a tuple of two whole numbers"
+                given = getattr(self, name)
+                raise ValueError(f"config: {name} must be {wanted} of 1 or more, not {given!r}")
         if self.head not in ("conv6x6", "gap"):
-            raise ValueError(f"head must be 'conv6x6' or 'gap', not {self.head!r}")
-        if not set(self.batch_norm) <= set(range(1, 7)):
-            raise ValueError(f"batch_norm lists 3x3 convolutions 1 to 6, not {self.batch_norm}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+            raise ValueError(f"config: head must be 'conv6x6' or 'gap', not {self.head!r}")
+        normed = self.batch_norm
+        if not isinstance(normed, tuple) or not set(normed) <= {1, 2, 3, 4, 5, 6}:
+            raise ValueError(f"config: batch_norm lists 3x3 convolutions 1 to 6, not {normed!r}")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ValueError(f"config: dropout must be in [0, 1), not {self.dropout!r}")
 
 
 class Network(nn.Module):
@@ -53,30 +60,34 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
-        self.edges = nn.Sequential(*self._conv3x3(1, 1, e1), *self._conv3x3(2, e1, e2))
-        self.pool = MaxPool2x2()
-        self.squeeze_1 = nn.Sequential(nn.Conv2d(e2, config.squeeze_1, 1, bias=False), nn.ReLU())
-        self.middle = nn.Sequential(
-            *self._conv3x3(3, config.squeeze_1, m1), *self._conv3x3(4, m1, m2)
-        )
-        self.squeeze_2 = nn.Sequential(nn.Conv2d(m2, config.squeeze_2, 1, bias=False), nn.ReLU())
-        self.late = nn.Sequential(
-            *self._conv3x3(5, config.squeeze_2, l1), *self._conv3x3(6, l1, l2)
-        )
+        s1, s2 = config.squeeze_1, config.squeeze_2
+        self.edges = self._stage(self._conv3x3(1, 1, e1), self._conv3x3(2, e1, e2))
+        self.pool = nn.MaxPool2d(2)
+        self.squeeze_1 = nn.Sequential(nn.Conv2d(e2, s1, 1, bias=False), nn.ReLU())
+        self.middle = self._stage(self._conv3x3(3, s1, m1), self._conv3x3(4, m1, m2))
+        self.squeeze_2 = nn.Sequential(nn.Conv2d(m2, s2, 1, bias=False), nn.ReLU())
+        self.late = self._stage(self._conv3x3(5, s2, l1), self._conv3x3(6, l1, l2))
         if config.head == "gap":
             self.head = nn.Sequential(nn.AvgPool2d(6), nn.Conv2d(l2, CLASSES, 1, bias=False))
         else:
             self.head = nn.Sequential(nn.Conv2d(l2, CLASSES, 6, bias=False))
 
-    def _conv3x3(self, index: int, inputs: int, outputs: int) -> list[nn.Module]:
+    @staticmethod
+    def _stage(*parts: dict[str, nn.Module]) -> nn.Sequential:
+        return nn.Sequential(OrderedDict(layer for part in parts for layer in part.items()))
+
+    def _conv3x3(self, index: int, inputs: int, outputs: int) -> dict[str, nn.Module]:
         """The 3x3 convolution number `index` (1..6) with what follows it in this config."""
         padding = 1 if index <= 2 else 0
-        dropout = self.config.dropout if index < 6 else 0.0
+        layers: dict[str, nn.Module] = {
+            f"conv{index}": nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False)
+        }
         if index in self.config.batch_norm:
-            act: nn.Module = BatchNormAct2d(outputs, dropout)
-        else:
-            act = ReLUDropout(dropout)
-        return [nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False), act]
+            layers[f"norm{index}"] = nn.BatchNorm2d(outputs)
+        layers[f"relu{index}"] = nn.ReLU()
+        if self.config.dropout and index < 6:
+            layers[f"drop{index}"] = nn.Dropout(self.config.dropout)
+        return layers
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities.
@@ -102,7 +113,9 @@ EVERY_3X3 = (1, 2, 3, 4, 5, 6)
 
 MODELS: dict[int, NetworkConfig] = {}
 # Step 1, skeleton: get the structure right, then narrow it.
-MODELS[1] = NetworkConfig((16, 32), 16, (32, 64), 16, (32, 64))
+MODELS[1] = NetworkConfig(
+    edges=(16, 32), squeeze_1=16, middle=(32, 64), squeeze_2=16, late=(32, 64)
+)
 MODELS[2] = replace(
     MODELS[1], edges=(16, 20), squeeze_1=10, middle=(12, 16), squeeze_2=10, late=(12, 16)
 )
@@ -112,10 +125,11 @@ MODELS[4] = replace(MODELS[3], middle=(10, 12), batch_norm=EVERY_3X3)
 MODELS[5] = replace(MODELS[4], batch_norm=(1, 2, 3, 4, 6), dropout=0.01)
 MODELS[6] = replace(MODELS[5], head="gap")
 MODELS[7] = replace(MODELS[6], middle=(16, 16), late=(12, 12), batch_norm=EVERY_3X3)
-# Step 3, augmentation and learning rate: 8 and 9 change the recipe, not the network.
-MODELS[8] = replace(MODELS[7])
-MODELS[9] = replace(MODELS[8])
-MODELS[10] = replace(MODELS[9], middle=(12, 12), squeeze_2=10, late=(10, 12))
+# Step 3, augmentation and learning rate: 8 and 9 change how the network is trained, which is in
+# utils/recipes.py: 8 turns the images, 9 turns them further and lets the learning rate fall.
+MODELS[8] = MODELS[7]
+MODELS[9] = MODELS[8]
+MODELS[10] = replace(MODELS[9], middle=(12, 12), squeeze_2=10, late=(10, 12))  # trained as 9 is
 
 
 def build(model: int | NetworkConfig) -> Network:
@@ -124,21 +138,8 @@ def build(model: int | NetworkConfig) -> Network:
     Raises:
         ValueError: if the number is not in `MODELS`.
     """
-    return Network(model if isinstance(model, NetworkConfig) else model_config(model))
-
-
-def model_config(model: int) -> NetworkConfig:
-    """The config of a numbered network.
-
-    Raises:
-        ValueError: if the number is not in `MODELS`.
-    """
+    if isinstance(model, NetworkConfig):
+        return Network(model)
     if model not in MODELS:
         raise ValueError(f"unknown model {model!r}; the models are {', '.join(map(str, MODELS))}")
-    return MODELS[model]
-
-
-def changes(model: int) -> dict[str, tuple]:
-    """What model `model` changed against its predecessor: {field: (before, after)}."""
-    before, after = vars(model_config(model - 1)), vars(model_config(model))
-    return {name: (before[name], after[name]) for name in after if before[name] != after[name]}
+    return Network(MODELS[model])

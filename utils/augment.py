@@ -1,11 +1,13 @@
-"""Batches: pick, warp (one random affine warp per image) and normalise, on the images' device."""
+"""Batches: pick, warp (one random affine warp per image) and normalise, on the images' device.
+
+Plain torch; on a CPU `utils.fast.warped_batch` computes the same in one compiled pass.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import kernels
-from utils.experiments import Recipe
+from utils.recipes import Recipe
 
 
 def draw_warps(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
@@ -52,20 +54,12 @@ def batch(
 ) -> Tensor:
     """A training batch [N, 1, 28, 28], float32, normalised: the `images` at `index`, warped.
 
-    On a CPU one compiled pass does it all; elsewhere `warp` does.
-
     Args:
         images: [M, 28, 28] uint8.
         index: [N] int64, which of them.
         matrices: [N, 2, 3] from `draw_warps`, one per batch image; None to leave them unwarped.
         statistics: mean and SD of the pixels on the scale 0..1.
     """
-    if matrices is not None and images.device.type == "cpu":
-        out = torch.empty(len(index), 1, *images.shape[1:])
-        kernels.warp(
-            images.numpy(), index.numpy(), matrices.numpy(), *statistics, out.squeeze(1).numpy()
-        )
-        return out
     picked = images[index].unsqueeze(1).float() / 255
     if matrices is not None:
         picked = warp(picked, matrices)

@@ -16,9 +16,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             yield part
             part.flush()
             os.fsync(part.fileno())
-            os.chmod(part.name, 0o644)
+            part.close()  # Windows replaces no open file
+            with contextlib.suppress(OSError):  # cosmetic, and some file systems refuse it
+                os.chmod(part.name, 0o644)
             os.replace(part.name, path)
         except BaseException:
+            part.close()
             os.unlink(part.name)
             raise
 

@@ -1,0 +1,68 @@
+"""Dataclasses that check what enters them, strictly, and say in one line what is wrong.
+
+Types, ranges and unknown fields are pydantic's to check; nothing is coerced but whole numbers to
+floats (15 and 15.0 are one value) and lists to tuples, where a field allows it.
+"""
+
+import functools
+from typing import Annotated, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+Listed = Strict(False)  # of a tuple: a list will do
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def checked(cls: type[T]) -> type[T]:
+    """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    made = dataclass(frozen=True, config=strict)(cls)
+    construct = made.__init__
+
+    @functools.wraps(construct)
+    def __init__(self, *arguments, **fields):
+        try:
+            construct(self, *arguments, **fields)
+        except ValidationError as error:
+            raise ValueError(one_line(error, cls.__name__.lower())) from None
+
+    made.__init__ = __init__
+    return made
+
+
+def check(kind: type[T], value: T, name: str) -> T:
+    """The value, if it is of that kind (a type with its range, e.g. `Seed`).
+
+    Raises:
+        ValueError: otherwise, naming it.
+    """
+    try:
+        return _adapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ValueError(one_line(error, name)) from None
+
+
+@functools.cache
+def _adapter(kind: type) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def one_line(error: ValidationError, name: str) -> str:
+    """What a checker found first: where, what is allowed, what was given."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join([name, *map(str, first["loc"])])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message  # our own words, which name the field
+    given = repr(first["input"])
+    given = given if len(given) <= 60 else f"{given[:57]}..."
+    return f"{where}: {message[0].lower()}{message[1:]}, not {given}"

@@ -1,0 +1,82 @@
+"""The same results in less time; optional, and nothing here is needed to understand the study.
+
+`fuse` swaps the layers of a plain network for compiled ones of the same numbers; `warped_batch`
+does the same for a batch of images. Where Numba is missing or cannot compile, `usable()` says so
+once, and torch's own layers run.
+"""
+
+import functools
+import sys
+
+import torch
+from torch import Tensor, nn
+
+
+@functools.cache
+def usable() -> bool:
+    """Whether the compiled layers can run here; says why not, in one line, the first time."""
+    try:
+        from utils.fast import layers
+
+        layers.ReLUDropout()(torch.ones(1, 1, 1, 1))
+    except Exception as error:  # whatever ails an optional package, training goes on without it
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        print(
+            f"Numba cannot be used here ({reason}): torch's own layers run, with the same results "
+            "up to rounding, in about twice the time",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def fuse(network: nn.Module) -> nn.Module:
+    """Swap compiled layers into every `nn.Sequential` of `network`, in place; returns it.
+
+    [BatchNorm2d] ReLU [Dropout] becomes one layer under the first one's name, so that the state
+    dict stays the same; 2x2 max pools are swapped, too.
+    """
+    from utils.fast import layers
+
+    for stage in list(network.modules()):
+        if isinstance(stage, nn.Sequential):
+            _fuse_stage(stage, layers)
+        for name, child in stage.named_children():
+            if type(child) is nn.MaxPool2d and child.kernel_size == child.stride == 2:
+                setattr(stage, name, layers.MaxPool2x2())
+    return network
+
+
+def _fuse_stage(stage: nn.Sequential, layers) -> None:
+    names = list(stage._modules)
+    for index, name in enumerate(names):
+        norm = stage._modules[name]
+        if type(norm) is nn.BatchNorm2d:
+            if not index + 1 < len(names) or type(stage._modules[names[index + 1]]) is not nn.ReLU:
+                continue
+            p = _drop(stage, names, index + 2)
+            stage._modules[names[index + 1]] = nn.Identity()
+            stage._modules[name] = layers.BatchNormAct2d.of(norm, p)
+        elif type(norm) is nn.ReLU:
+            stage._modules[name] = layers.ReLUDropout(_drop(stage, names, index + 1))
+
+
+def _drop(stage: nn.Sequential, names: list[str], index: int) -> float:
+    """Take the dropout at that place out of the stage; returns its probability, 0 if none."""
+    if index >= len(names) or type(stage._modules[names[index]]) is not nn.Dropout:
+        return 0.0
+    p = stage._modules[names[index]].p
+    stage._modules[names[index]] = nn.Identity()
+    return p
+
+
+def warped_batch(
+    images: Tensor, index: Tensor, matrices: Tensor, statistics: tuple[float, float]
+) -> Tensor:
+    """`utils.augment.batch` in one compiled pass, on the CPU; arguments as there."""
+    from utils.fast import kernels
+
+    out = torch.empty(len(index), 1, *images.shape[1:], dtype=torch.float32)
+    arrays = images.numpy(), index.numpy(), matrices.numpy()
+    kernels.warp(*arrays, *statistics, out.squeeze(1).numpy())
+    return out

@@ -1,0 +1,318 @@
+"""Compiled passes over memory for the layers and the warps of a CPU run.
+
+At ten to sixteen channels a convolution is so cheap that a training step on a CPU is mostly memory
+traffic, and PyTorch's kernels walk a channels_last tensor ten channels at a time, too short for the
+processor's vectors. Here an activation is seen as a matrix [rows, lanes] whose rows hold several
+pixels, `lanes` being a multiple of the channels C, and per-channel numbers are repeated along it:
+the inner loop is then long, and Numba turns it into vector instructions. The first call compiles a
+kernel (a second or so), later processes load it from `__pycache__`.
+
+bfloat16, which NumPy lacks, travels as uint16: the upper half of a float32. All arithmetic is
+float32. One thread computes, so the sums do not depend on the number of threads.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+TILE = 64  # pixels per row of the matrix, where that divides their number
+BLOCK = 32  # rows summed in float32 before their sum is added up in float64
+
+
+def _compiled(function):
+    """Compile on first use; keep the result on disk where there is a place to write it."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # a read-only checkout and no home: Numba finds nowhere to cache
+        return njit(**options)(function)
+
+
+def lanes(pixels: int, channels: int) -> int:
+    """The row length of the matrix in which `pixels` x `channels` values are processed."""
+    return math.gcd(pixels, TILE) * channels
+
+
+def _widen(stored):
+    """A stored value, float32 or the bits of a bfloat16, as float32."""
+
+
+@overload(_widen)
+def _widen_(stored):
+    if isinstance(stored, types.Float):
+        return lambda stored: stored
+    return lambda stored: np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32)
+
+
+def _narrow(value, like):
+    """A float32 as it is stored in an array of `like`'s type, rounded to nearest even."""
+
+
+@overload(_narrow)
+def _narrow_(value, like):
+    if isinstance(like, types.Float):
+        return lambda value, like: value
+
+    def narrow(value, like):
+        bits = np.float32(value).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    return narrow
+
+
+@_compiled
+def _drop(y, p, seed):
+    """Zero each element of the 1-D `y` with probability p, independently.
+
+    The gaps between dropped elements are geometric, so that only n p random numbers are drawn; they
+    come from SplitMix64 (Steele, Lea and Flood, 2014).
+    """
+    scale = 1 / np.log1p(-p)
+    state = np.uint64(seed)
+    position = -1
+    while True:
+        state += np.uint64(0x9E3779B97F4A7C15)
+        bits = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits ^= bits >> np.uint64(31)
+        uniform = (np.float64(bits >> np.uint64(11)) + 1) * 2.0**-53  # in (0, 1]
+        gap = np.log(uniform) * scale
+        if gap >= y.size - position - 1:
+            return
+        position += 1 + np.int64(gap)
+        y[position] = 0
+
+
+@_compiled
+def _tiled(per_channel, count):
+    """[C] -> [count] by repetition, float32."""
+    out = np.empty(count, np.float32)
+    for start in range(0, count, per_channel.size):
+        for channel in range(per_channel.size):
+            out[start + channel] = per_channel[channel]
+    return out
+
+
+@_compiled
+def _affine_relu(x, factor, summand, y):
+    """Fill y = ReLU(factor x + summand), factor and summand per channel; NaN stays NaN."""
+    factors, summands = _tiled(factor, x.shape[1]), _tiled(summand, x.shape[1])
+    zero = np.float32(0)
+    for row in range(x.shape[0]):
+        for lane in range(x.shape[1]):
+            value = factors[lane] * _widen(x[row, lane]) + summands[lane]
+            y[row, lane] = _narrow(zero if value <= zero else value, x[row, lane])
+
+
+@_compiled
+def relu_dropout(x, p, seed, y):
+    """Fill y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
+    _affine_relu(x, np.full(1, 1 / (1 - p)), np.zeros(1), y)
+    if p > 0:
+        _drop(y.reshape(-1), p, seed)
+
+
+@_compiled
+def relu_dropout_backward(grad, y, p, dx):
+    """The gradient of `relu_dropout`: what it clipped or dropped is 0 in y."""
+    scale = np.float32(1 / (1 - p))
+    zero = np.float32(0)
+    for row in range(y.shape[0]):
+        for lane in range(y.shape[1]):
+            value = _widen(grad[row, lane]) * scale
+            dx[row, lane] = _narrow(zero if y[row, lane] == 0 else value, y[row, lane])
+
+
+@_compiled
+def _flush(per_lane, sums):
+    """Add the float32 sums of a few rows, [lanes], to the channels' float64 sums [C]; reset."""
+    for start in range(0, per_lane.size, sums.size):
+        for channel in range(sums.size):
+            sums[channel] += per_lane[start + channel]
+    per_lane[:] = 0
+
+
+@_compiled
+def _moments(x, channels):
+    """Mean and biased variance of each channel, by sums around each channel's first value.
+
+    A channel's mean may be large beside its deviation; sums around a typical value keep float32
+    accurate where sums around zero would cancel.
+    """
+    lanes_ = x.shape[1]
+    shift = np.empty(channels, np.float32)
+    for channel in range(channels):
+        shift[channel] = _widen(x[0, channel])
+    origin = _tiled(shift, lanes_)
+    first, second = np.zeros(lanes_, np.float32), np.zeros(lanes_, np.float32)
+    offset, variance = np.zeros(channels), np.zeros(channels)
+    for start in range(0, x.shape[0], BLOCK):
+        for row in range(start, min(start + BLOCK, x.shape[0])):
+            for lane in range(lanes_):
+                value = _widen(x[row, lane]) - origin[lane]
+                first[lane] += value
+                second[lane] += value * value
+        _flush(first, offset)
+        _flush(second, variance)
+    pixels = x.size // channels
+    offset /= pixels
+    variance = variance / pixels - offset * offset
+    return shift + offset, np.maximum(variance, 0)
+
+
+@_compiled
+def batch_norm_act(x, weight, bias, running_mean, running_variance, momentum, eps, p, seed, y):
+    """Fill y = dropout(ReLU(batch norm(x))); x and y [rows, lanes], all else [C] or a number.
+
+    Dropout's factor 1 / (1 - p) is folded into weight and bias: it commutes with ReLU. The running
+    statistics are moved, too. Returns mean and 1 / sqrt(variance + eps), [C] in float64.
+    """
+    mean, variance = _moments(x, weight.size)
+    inverse = 1 / np.sqrt(variance + eps)
+    pixels = x.size // weight.size
+    unbiased = variance * pixels / (pixels - 1)
+    for c in range(weight.size):
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_variance[c] += momentum * (unbiased[c] - running_variance[c])
+    factor = weight * inverse / (1 - p)
+    _affine_relu(x, factor, bias / (1 - p) - factor * mean, y)
+    if p > 0:
+        _drop(y.reshape(-1), p, seed)
+    return mean, inverse
+
+
+@_compiled
+def batch_norm_act_evaluation(x, weight, bias, mean, variance, eps, y):
+    """The same with given statistics and without dropout."""
+    factor = weight / np.sqrt(variance + eps)
+    _affine_relu(x, factor, bias - factor * mean, y)
+
+
+@_compiled
+def batch_norm_act_backward(grad, y, x, weight, mean, inverse, p, dx):
+    """The gradient of `batch_norm_act`; fills dx and returns those of weight and bias, [C].
+
+    Source: Ioffe and Szegedy, 2015, section 3, with ReLU and dropout as one mask (y == 0).
+    """
+    channels, lanes_ = weight.size, x.shape[1]
+    zero = np.float32(0)
+    means = _tiled(mean, lanes_)
+    first, second = np.zeros(lanes_, np.float32), np.zeros(lanes_, np.float32)
+    d_bias, d_weight = np.zeros(channels), np.zeros(channels)
+    for start in range(0, x.shape[0], BLOCK):
+        for row in range(start, min(start + BLOCK, x.shape[0])):
+            for lane in range(lanes_):
+                passed = zero if y[row, lane] == 0 else _widen(grad[row, lane])
+                first[lane] += passed
+                second[lane] += passed * (_widen(x[row, lane]) - means[lane])
+        _flush(first, d_bias)
+        _flush(second, d_weight)
+    d_bias /= 1 - p
+    d_weight *= inverse / (1 - p)
+    # dx = weight inverse (passed / (1 - p) - d_bias / n - normalised d_weight / n)
+    pixels = x.size // channels
+    of_grad = _tiled(weight * inverse / (1 - p), lanes_)
+    of_x = _tiled(-weight * inverse * inverse * d_weight / pixels, lanes_)
+    constant = _tiled(-weight * inverse * d_bias / pixels, lanes_)
+    for row in range(x.shape[0]):
+        for lane in range(lanes_):
+            passed = zero if y[row, lane] == 0 else _widen(grad[row, lane])
+            centred = _widen(x[row, lane]) - means[lane]
+            value = of_grad[lane] * passed + of_x[lane] * centred + constant[lane]
+            dx[row, lane] = _narrow(value, x[row, lane])
+    return d_weight, d_bias
+
+
+@_compiled
+def _larger(best, which, stored, k):
+    """The larger of the best value so far and the one stored at place k; NaN counts as largest."""
+    value = _widen(stored)
+    if value > best or value != value:
+        return value, np.uint8(k)
+    return best, which
+
+
+@_compiled
+def max_pool(x, y, chosen):
+    """2x2 max pooling. x: [rows, 2, columns, 2, C]; y and chosen: [rows, columns, C].
+
+    `chosen` is which of the four was the largest, 0..3, the first of equals.
+    """
+    for row in range(y.shape[0]):
+        for column in range(y.shape[1]):
+            for c in range(y.shape[2]):
+                best, which = _widen(x[row, 0, column, 0, c]), np.uint8(0)
+                best, which = _larger(best, which, x[row, 0, column, 1, c], 1)
+                best, which = _larger(best, which, x[row, 1, column, 0, c], 2)
+                best, which = _larger(best, which, x[row, 1, column, 1, c], 3)
+                y[row, column, c] = _narrow(best, x[row, 0, column, 0, c])
+                chosen[row, column, c] = which
+
+
+@_compiled
+def max_pool_backward(grad, chosen, dx):
+    """The gradient of `max_pool`, shapes alike."""
+    zero = np.zeros(1, grad.dtype)[0]
+    for row in range(grad.shape[0]):
+        for column in range(grad.shape[1]):
+            for c in range(grad.shape[2]):
+                value, which = grad[row, column, c], chosen[row, column, c]
+                dx[row, 0, column, 0, c] = value if which == 0 else zero
+                dx[row, 0, column, 1, c] = value if which == 1 else zero
+                dx[row, 1, column, 0, c] = value if which == 2 else zero
+                dx[row, 1, column, 1, c] = value if which == 3 else zero
+
+
+@_compiled
+def _copy_inside(image, padded):
+    """Copy [S, S] uint8 into the middle of [S + 4, S + 4] float32; the rings around it stay."""
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            padded[i + 2, j + 2] = image[i, j]
+
+
+@_compiled
+def warp(images, index, matrices, mean, deviation, out):
+    """Images [M, S, S] uint8 at `index` -> out [N, S, S] float32, warped and normalised.
+
+    Bilinear, background 0, as `utils.augment.warp`; mean and deviation are of pixels in 0..1. Of
+    the three loops along a row, the one in the middle fetches four pixels from anywhere: vector
+    instructions cannot do that, but they do the other two.
+    """
+    side = images.shape[1]
+    wide = side + 4  # coordinates beyond the two rings of background are moved into them
+    padded = np.zeros((wide, wide), np.float32)
+    pixels = padded.reshape(wide * wide)
+    half, last = np.float32(side / 2), np.float32(wide - 1.5)
+    factor, mean = np.float32(1 / (255 * deviation)), np.float32(mean / deviation)
+    steps = np.empty(side, np.float32)
+    for j in range(side):
+        steps[j] = (2 * j + 1) / side - 1
+    places = np.empty(side, np.int32)
+    right, down = np.empty(side, np.float32), np.empty(side, np.float32)
+    corners = np.empty((4, side), np.float32)
+    for n in range(index.size):
+        _copy_inside(images[index[n]], padded)
+        m = matrices[n]
+        for i in range(side):
+            from_x, from_y = m[0, 1] * steps[i] + m[0, 2], m[1, 1] * steps[i] + m[1, 2]
+            for j in range(side):
+                x = (m[0, 0] * steps[j] + from_x) * half + (half + np.float32(1.5))
+                y = (m[1, 0] * steps[j] + from_y) * half + (half + np.float32(1.5))
+                x = min(max(x, np.float32(0)), last)
+                y = min(max(y, np.float32(0)), last)
+                left, top = np.int32(x), np.int32(y)
+                right[j], down[j] = x - np.float32(left), y - np.float32(top)
+                places[j] = top * np.int32(wide) + left
+            for j in range(side):
+                k = np.uintp(places[j])
+                corners[0, j], corners[1, j] = pixels[k], pixels[k + np.uintp(1)]
+                k += np.uintp(wide)
+                corners[2, j], corners[3, j] = pixels[k], pixels[k + np.uintp(1)]
+            for j in range(side):
+                upper = corners[0, j] + (corners[1, j] - corners[0, j]) * right[j]
+                lower = corners[2, j] + (corners[3, j] - corners[2, j]) * right[j]
+                out[n, i, j] = (upper + (lower - upper) * down[j]) * factor - mean

@@ -1,0 +1,177 @@
+"""`runs(4)`: every seed of model 4, replayed from its record or trained now."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable
+
+from models import MODELS, NetworkConfig
+from utils.data import Dataset, load_mnist
+from utils.recipes import EXPERIMENTS, RECIPES, Experiment, Recipe, get_experiment
+from utils.records import Record, Run
+from utils.store import load_all, runs_folder, train, verify
+from utils.training import EpochRow
+
+
+def runs(
+    experiment: str | int,
+    seeds: Iterable[int] | int | None = None,
+    *,
+    recipe: Recipe | str | dict | None = None,
+    config: NetworkConfig | dict | None = None,
+    data: Dataset | None = None,
+) -> list[Record]:
+    """The records of an experiment, one per seed: replayed and verified, or trained now.
+
+    Prints one line for all that are replayed, and a line per epoch while one trains. A changed
+    recipe or network makes another experiment, whose records serve as any other's do.
+
+    Args:
+        experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
+        seeds: default those of the experiment; only seed 0 where recipe or config is changed.
+        recipe: instead of the experiment's: a `Recipe`, a name in `RECIPES`, or the fields to
+            change, e.g. {"epochs": 2}.
+        config: instead of the experiment's network: a `NetworkConfig` or the fields to change.
+        data: default `load_mnist()`.
+
+    Raises:
+        ValueError: for unknown names, values out of range, or a recipe that does not fit the data.
+        RecordError: if a record is damaged, or a new one cannot be stored.
+        NonFiniteLossError, RunInterruptedError: finished runs stay stored.
+    """
+    data = data or load_mnist()
+    wanted = wanted_runs(experiment, seeds, recipe=recipe, config=config)
+    stored = load_all()
+    found = [stored.get(run.key(data.checksum)) for run in wanted]
+    replayed = [record for record in found if record]
+    if replayed:
+        _print_replayed(wanted[0].name, replayed, [verify(record, data) for record in replayed])
+    return [record or _train(run, data) for run, record in zip(wanted, found, strict=True)]
+
+
+def wanted_runs(
+    experiment: str | int,
+    seeds: Iterable[int] | int | None = None,
+    *,
+    recipe: Recipe | str | dict | None = None,
+    config: NetworkConfig | dict | None = None,
+) -> list[Run]:
+    """What `runs` looks for, each seed once; arguments and errors as there."""
+    named = get_experiment(experiment)
+    changed = dataclasses.replace(
+        named, recipe=_recipe(named.recipe, recipe), config=_config(named.config, config)
+    )
+    same = (changed.config, changed.recipe) == (named.config, named.recipe)
+    if seeds is None:
+        seeds = named.seeds if same else (0,)
+    elif isinstance(seeds, int):
+        seeds = (seeds,)
+    return [
+        Run(_name(str(experiment), changed), seed=seed, **_settings(changed))
+        for seed in dict.fromkeys(seeds)
+    ]
+
+
+def _settings(experiment: Experiment) -> dict:
+    names = ("config", "recipe", "measure_test", "reference")
+    return {name: getattr(experiment, name) for name in names}
+
+
+def _name(name: str, changed: Experiment) -> str:
+    """The name of that experiment in the study, or one of its own for a variation."""
+    if _settings(changed) == _settings(EXPERIMENTS[name]):
+        return name
+    for other, experiment in EXPERIMENTS.items():
+        if _settings(experiment) == _settings(changed):
+            return other
+    digits = Run("0", **_settings(changed)).key("")[:8]
+    return f"{name}-varied-{digits}"
+
+
+def _recipe(named: Recipe, given: Recipe | str | dict | None) -> Recipe:
+    if isinstance(given, str):
+        if given not in RECIPES:
+            raise ValueError(f"unknown recipe {given!r}; the recipes are {', '.join(RECIPES)}")
+        return RECIPES[given]
+    return _changed("recipe", named, given)
+
+
+def _config(named: NetworkConfig, given: NetworkConfig | dict | None) -> NetworkConfig:
+    return _changed("config", named, given)
+
+
+def _changed(kind: str, named, given):
+    """`given` itself, or `named` with the given fields."""
+    if given is None or isinstance(given, type(named)):
+        return given or named
+    if not isinstance(given, dict):
+        allowed = f"a {type(named).__name__} or the fields to change, such as {{'epochs': 2}}"
+        raise ValueError(f"{kind} must be {allowed}, not {given!r}")
+    unknown = given.keys() - vars(named).keys()
+    if unknown:
+        raise ValueError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(vars(named))}")
+    return dataclasses.replace(named, **given)
+
+
+def _train(run: Run, data: Dataset) -> Record:
+    print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
+    record = train(run, data, runs_folder(), report=lambda row: print(epoch_line(row), flush=True))
+    print(f"trained in {record.seconds:.0f} s and stored")
+    return record
+
+
+def _print_replayed(name: str, replayed: list[Record], measured: list[bool]) -> None:
+    seeds = [str(record.run.seed) for record in replayed]
+    again = [seed for seed, kept in zip(seeds, measured, strict=True) if kept]
+    line = f"{name}: replayed {_plural('seed', seeds)}"
+    if again:
+        line += f"; test accuracy of {_plural('seed', again)} re-measured and confirmed"
+    print(line)
+
+
+def _plural(noun: str, items: list[str]) -> str:
+    return f"{noun}{'s' if len(items) > 1 else ''} {', '.join(items)}"
+
+
+def epoch_line(row: EpochRow) -> str:
+    """One printed line for a finished epoch."""
+    validation = test = ""
+    if row.validation_accuracy is not None:
+        validation = f"  validation {row.validation_accuracy:5.2f} %"
+    if row.test_accuracy is not None:
+        test = f"  test {row.test_accuracy:5.2f} %"
+    return (
+        f"epoch {row.epoch:2d}  lr {row.learning_rate:.5f}  train {row.train_accuracy:5.2f} %"
+        f"{validation}{test}  {row.seconds:5.1f} s"
+    )
+
+
+def study(names: Iterable[str] | None = None, data: Dataset | None = None) -> dict[str, list[Record]]:
+    """The recorded runs of many experiments by name, without verifying or training any.
+
+    Args:
+        names: default the ten models and the two finals.
+        data: default `load_mnist()`.
+
+    Raises:
+        ValueError: if a wanted run of one of them is not recorded.
+        RecordError: if a record is damaged.
+    """
+    checksum = data.checksum if data else _checksum(os.environ.get("MNIST_ROOT"))
+    stored = load_all()
+    found = {}
+    for name in names or (*map(str, MODELS), "9-final", "10-final"):
+        wanted = wanted_runs(name)
+        missing = [run.title for run in wanted if run.key(checksum) not in stored]
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is not recorded ({len(missing)} of {len(wanted)} runs are missing); "
+                f"train them: python -m utils.sweep --models {name} --store records"
+            )
+        found[name] = [stored[run.key(checksum)] for run in wanted]
+    return found
+
+
+@functools.cache
+def _checksum(root: str | None) -> str:
+    return load_mnist(root).checksum

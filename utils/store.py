@@ -1,0 +1,249 @@
+"""Where records lie: find, load, verify, train and save them.
+
+Records lie where a person finds them, `records/9-final/seed-00.json`, with the weights, where they
+are kept, beside them as plain arrays (`.npz`, read without pickle). The key inside decides, not the
+name.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+
+from models import Network, build
+from utils.data import ROOT, Dataset
+from utils.engine import ENGINE_VERSION, Engine, best_engine, processor, reference_engine
+from utils.files import atomic_file, write_atomically
+from utils.records import (
+    Record,
+    RecordError,
+    Run,
+    RunInterruptedError,
+    count_parameters,
+    sealed,
+    unsealed,
+)
+from utils.training import EpochRow, Trained, fit, predict
+
+STUDY = ROOT / "records"  # the committed evidence, from which alone pages are made
+TOLERANCE = 3  # images by which a re-measured accuracy may differ: other CPUs round differently
+PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
+
+
+def record_folders() -> list[Path]:
+    """Where records are looked for, first match wins: $MNIST_RECORDS, else records/; then runs."""
+    listed = os.environ.get("MNIST_RECORDS")
+    folders = [Path(folder) for folder in listed.split(os.pathsep)] if listed else [STUDY]
+    return folders if runs_folder() in folders else [*folders, runs_folder()]
+
+
+def runs_folder() -> Path:
+    """Where live runs are stored: $MNIST_RUNS, else the ignored runs/."""
+    return Path(os.environ.get("MNIST_RUNS") or ROOT / "runs")
+
+
+def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
+    """All records by key, in order of name and seed; of two with one key the first folder's counts.
+
+    Raises:
+        RecordError: if one is damaged.
+    """
+    found: dict[str, Record] = {}
+    for folder in record_folders() if folders is None else folders:
+        for path in folder.glob("[!.]*/seed-*.json"):
+            record = load(path)
+            found.setdefault(record.key, record)
+    order = sorted(found.values(), key=lambda r: (_by_number(r.run.name), r.run.seed))
+    return {record.key: record for record in order}
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return int(name.split("-")[0]), name
+
+
+def find(run: Run, data_checksum: str, folders: list[Path] | None = None) -> Record | None:
+    """The stored record of that run on that data, under whatever name, or None.
+
+    Raises:
+        RecordError: if a record is damaged.
+    """
+    return load_all(folders).get(run.key(data_checksum))
+
+
+def load(path: Path) -> Record:
+    """Read one record and check its seal and that its parts agree.
+
+    Raises:
+        RecordError: otherwise, naming file, fault and remedy.
+    """
+    try:
+        status = path.stat()
+        if not path.is_file():
+            raise RecordError(f"record {path} is no file; remove it")
+        return _load(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise RecordError(f"record {path} cannot be read: {error.strerror}") from None
+
+
+@functools.lru_cache(4096)
+def _load(path: Path, mtime: int, size: int) -> Record:
+    try:
+        return dataclasses.replace(unsealed(path.read_text(encoding="utf-8")), path=path)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+
+
+def damaged(path: Path, fault: str) -> RecordError:
+    """An error that names file, fault and remedy."""
+    return RecordError(
+        f"record {path} is damaged ({fault}); restore it, e.g. with 'git checkout -- {path}', "
+        "or delete it to train the run again"
+    )
+
+
+def load_network(record: Record) -> Network:
+    """The trained network of a record, on the CPU, verified against the recorded checksum.
+
+    Raises:
+        RecordError: if the weights are missing or damaged, or are others than recorded.
+    """
+    path = record.weights_path
+    if not os.path.lexists(path):
+        raise RecordError(f"{path} is not there; weights are kept for seed 0 of each experiment")
+    try:
+        with numpy.load(path, allow_pickle=False) as arrays:
+            state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        if weights_checksum(state) != record.weights_sha256:
+            raise ValueError("the weights are not those of the record")
+        with torch.device("meta"):
+            network = build(record.run.config)
+        network.load_state_dict(state, assign=True)
+    except Exception as error:  # zip and array readers raise a dozen kinds at damaged bytes
+        raise damaged(path, str(error).partition("\n")[0] or type(error).__name__) from None
+    return network.eval()
+
+
+def weights_checksum(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over name, type, shape and bytes of every tensor of a state dict, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        array = state[name].contiguous().cpu().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def verify(record: Record, data: Dataset) -> bool:
+    """Re-measure a record on the test set; returns whether its weights are kept for that.
+
+    Raises:
+        RecordError: if the weights are damaged, or the accuracy differs by more than 3 images of
+            10,000.
+    """
+    if not os.path.lexists(record.weights_path):
+        return False
+    log_probabilities = predict(load_network(record), data.test.images, record.statistics)
+    hits = int((log_probabilities.argmax(1) == data.test.labels).sum())
+    if record.confusion is None:
+        return True
+    recorded = sum(record.confusion[digit][digit] for digit in range(10))
+    if abs(hits - recorded) > TOLERANCE * len(data.test) / 10_000:
+        raise RecordError(
+            f"record {record.path}: {recorded} of {len(data.test)} test images right as recorded, "
+            f"but {hits} re-measured; restore the record or delete it to train the run again"
+        )
+    return True
+
+
+def train(
+    run: Run,
+    data: Dataset,
+    folder: Path,
+    *,
+    engine: Engine | None = None,
+    report: Callable[[EpochRow], None] = lambda row: None,
+) -> Record:
+    """Train a run now and store its record and weights in `folder`; nothing stored is replaced.
+
+    Raises:
+        ValueError, NonFiniteLossError: as `fit`.
+        RecordError: if the folder cannot be written to; checked before training.
+        RunInterruptedError: after Ctrl-C.
+    """
+    check_writable(folder)
+    engine = engine or (reference_engine() if run.reference else best_engine())
+    result = fit(
+        run.config,
+        run.recipe,
+        data,
+        run.seed,
+        engine=engine,
+        measure_test=run.measure_test,
+        report=report,
+    )
+    if result.interrupted:
+        raise RunInterruptedError(
+            f"interrupted {run.title} after epoch {len(result.history)} of {run.recipe.epochs}; "
+            "the same call trains it again, finished runs are replayed"
+        )
+    return _save(run, data, result, folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder if need be.
+
+    Raises:
+        RecordError: if nothing can be stored in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RecordError(
+            f"cannot store runs in {folder} ({error.strerror}); make it writable, or name "
+            "a folder that is with MNIST_RUNS or --store"
+        ) from None
+
+
+def _save(run: Run, data: Dataset, result: Trained, folder: Path) -> Record:
+    """Weights first, so that a record on disk always has its weights."""
+    key = run.key(data.checksum)
+    path = run.path(folder)
+    if path.exists():  # of that name on other data, or by an older engine: both are kept
+        path = dataclasses.replace(run, name=f"{run.name}-{key}").path(folder)
+    state = result.network.state_dict()
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    record = Record(
+        key=key,
+        run=run,
+        data_checksum=data.checksum,
+        parameters=count_parameters(run.config),
+        statistics=result.statistics,
+        history=result.history,
+        confusion=result.confusion,
+        engine_version=ENGINE_VERSION,
+        engine=result.engine,
+        processor=processor(result.engine),
+        versions=versions,
+        seconds=result.seconds,
+        weights_sha256=weights_checksum(state),
+        path=path,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(record.weights_path) as part:
+        numpy.savez(part, **{name: tensor.contiguous().numpy() for name, tensor in state.items()})
+    write_atomically(path, sealed(record))
+    return record
