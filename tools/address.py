@@ -1,6 +1,6 @@
-"""Stamp the repository's address: `python -m utils.publish https://github.com/OWNER/NAME`.
+"""Stamp the repository's address: `python -m tools.address https://github.com/OWNER/NAME`.
 
-The address is not known to the code. It is kept in one place, `utils/address.txt`; stamping copies
+The address is not known to the code. It is kept in one place, `tools/address.txt`; stamping copies
 it into the notebooks' setup cells and puts Colab badges into README and notebooks. Without an
 address there is no badge, so that no badge is ever dead.
 """
@@ -54,10 +54,10 @@ def stamp(address: str, root: Path = ROOT) -> list[Path]:
     """
     address = check_address(address)
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    changed = [root / "utils" / "address.txt", root / "README.md", *notebooks]
+    changed = [root / "tools" / "address.txt", root / "README.md", *notebooks]
     write_atomically(changed[0], address + "\n")
     badges = " ".join(filter(None, (badge(address, path.name) for path in notebooks)))
-    write_atomically(changed[1], stamp_text(changed[1].read_text(), badges))
+    write_atomically(changed[1], stamp_text(changed[1].read_text(encoding="utf-8"), badges))
     for path in notebooks:
         book = nbformat.read(path, as_version=4)
         for cell in book.cells:
@@ -71,7 +71,7 @@ def stamp(address: str, root: Path = ROOT) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m utils.publish", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.address", description=__doc__)
     parser.add_argument("address", help="e.g. https://github.com/OWNER/NAME")
     try:
         changed = stamp(parser.parse_args(arguments).address)

@@ -1,4 +1,4 @@
-"""Renew the pages' figures and the picture from records and results: `python -m utils.readme`.
+"""Renew the pages' figures and the picture from records and results: `python -m tools.pages`.
 
 The pages are README.md and benchmarks/README.md. What stands between `<!-- generated: NAME -->` and
 `<!-- end -->` is written here and nowhere else; a test proves that it is current.
@@ -17,7 +17,6 @@ from utils import plots
 from utils.analysis import (
     PARAMETER_LIMIT,
     TARGET_ACCURACY,
-    evidence,
     final_test,
     runs_meeting_brief,
     verdict,
@@ -25,6 +24,8 @@ from utils.analysis import (
 from utils.data import ROOT
 from utils.files import atomic_file, write_atomically
 from utils.records import Record
+from utils.runs import study
+from utils.store import STUDY
 from utils.tables import ladder_table
 
 README = ROOT / "README.md"
@@ -32,11 +33,6 @@ PICTURE = ROOT / "docs" / "results.png"
 PAGES = (README, ROOT / "benchmarks" / "README.md")
 FINALS = ("9-final", "10-final")
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def study() -> dict[str, list[Record]]:
-    """All recorded runs of the ten models and the two finals, by name."""
-    return {name: evidence(name) for name in [*map(str, MODELS), *FINALS]}
 
 
 def claim_text(runs: dict[str, list[Record]]) -> str:
@@ -50,7 +46,7 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
             f"of the last five epochs of any run {lowest:.2f} %; "
             f"{runs_meeting_brief(final)} of {len(final)} runs meet the brief."
         )
-    short = evidence("9-short")
+    short = study(["9-short"], [STUDY])["9-short"]
     lines.append(
         f"- In **{len(short[0].history)} epochs**, on a shorter schedule, the larger of the two: "
         f"{final_test(short)}; {runs_meeting_brief(short)} of {len(short)} runs meet the brief."
@@ -125,9 +121,9 @@ def picture_text(path: Path) -> str:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    runs = study()
+    runs = study(folders=[STUDY])
     for page in PAGES:
-        write_atomically(page, renewed(page.read_text(), runs))
+        write_atomically(page, renewed(page.read_text(encoding="utf-8"), runs))
     draw_picture(runs, PICTURE)
     print("renewed", *(path.relative_to(ROOT) for path in (*PAGES, PICTURE)))
     return 0

@@ -4,23 +4,19 @@ Accuracies are those of the final epoch, never of the best one; every spread car
 standard deviation and its number of seeds.
 """
 
-import functools
-import math
-import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils.data import load_mnist
-from utils.records import Record, job, load_all
+from scipy import stats
+
+from utils.records import Record
 
 TARGET_ACCURACY = 99.4  # percent, on the test set, in each of the last five epochs
 LAST_EPOCHS = 5
 MAX_EPOCHS = 15
 PARAMETER_LIMIT = 8_000  # fewer than
 TEST_IMAGES = 10_000
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last for all above.
-STUDENT_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.09, 1.96)
 
 
 @dataclass(frozen=True)
@@ -71,50 +67,43 @@ def epochs_to_hold(accuracies: list[float], target: float = TARGET_ACCURACY) -> 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds: mean, sample standard deviation (None for one seed), n, and unit."""
+    """One figure per seed: their mean, sample standard deviation and number, with a unit."""
 
-    mean: float
-    sd: float | None
-    n: int
+    values: tuple[float, ...]
     unit: str
 
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return statistics.mean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation; None for one seed."""
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
     def __str__(self) -> str:
-        deviation = "" if self.sd is None else f" ± {self.sd:.2f}"
-        return f"{self.mean:.2f}{deviation} {self.unit} (n = {self.n})"
+        return f"{self.short()} {self.unit} (n = {self.n})"
+
+    def short(self) -> str:
+        """Mean ± SD without unit and number."""
+        return f"{self.mean:.2f}" + ("" if self.sd is None else f" ± {self.sd:.2f}")
 
 
 def spread(values: list[float], unit: str = "%") -> Spread:
-    """Mean, SD and n of one value per seed.
+    """One value per seed, with its unit.
 
     Raises:
         ValueError: if there is no value.
     """
     if not values:
         raise ValueError("no runs are recorded to take a mean of; train one first")
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(statistics.mean(values), deviation, len(values), unit)
-
-
-def evidence(experiment: str | int) -> list[Record]:
-    """All recorded seeds of a named experiment as it is defined now, in order of seeds.
-
-    Records of other data, or of a network or recipe that has been edited since, do not count.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    wanted = job(experiment)
-    same = (wanted.label, wanted.config, wanted.recipe, _checksum(os.environ.get("MNIST_ROOT")))
-    return [
-        record
-        for record in load_all()
-        if (record.label, record.config, record.recipe, record.data_checksum) == same
-    ]
-
-
-@functools.cache
-def _checksum(root: str | None) -> str:
-    return load_mnist(root).checksum
+    return Spread(tuple(values), unit)
 
 
 def final_test(runs: list[Record]) -> Spread:
@@ -158,47 +147,47 @@ def runs_meeting_brief(runs: list[Record]) -> int:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Mean of one spread minus another's, in points, with its standard error.
+class Interval:
+    """An estimate and its 95 % confidence interval."""
 
-    One seed has no SD; its error is then the binomial one of 10,000 test images.
-    """
-
-    mean: float
-    error: float
-    freedom: int  # degrees of freedom of the error
+    value: float
+    low: float
+    high: float
+    unit: str = "points"
 
     @property
     def clear(self) -> bool:
-        """Whether zero lies outside the 95 % confidence interval (Welch's t-test)."""
-        return abs(self.mean) > STUDENT_95[min(self.freedom, len(STUDENT_95)) - 1] * self.error
+        """Whether zero lies outside the interval; the only meaning of "clear" in this study."""
+        return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} points (standard error {self.error:.2f})"
+        return f"{self.value:+.2f} {self.unit} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
 
 def difference(
     after: list[Record],
     before: list[Record],
     measure: Callable[[list[Record]], Spread] = final_test,
-) -> Difference:
-    """How much `measure` rose from one experiment to another."""
+) -> Interval:
+    """How much `measure` rose from one experiment to another (Welch's t-test over seeds).
+
+    Raises:
+        ValueError: for fewer than two seeds on either side: one seed has no spread.
+    """
     a, b = measure(after), measure(before)
-    error_a, error_b = _standard_error(a), _standard_error(b)
-    error = math.hypot(error_a, error_b)
-    # Welch and Satterthwaite; a binomial error counts as that of many observations.
-    shares = [(error_a, a), (error_b, b)]
-    spreads = sum(e**4 / (figure.n - 1) for e, figure in shares if figure.sd is not None)
-    freedom = error**4 / spreads if spreads else float(len(STUDENT_95))
-    return Difference(a.mean - b.mean, error, max(1, int(min(freedom, len(STUDENT_95)))))
+    if min(a.n, b.n) < 2:
+        raise ValueError(
+            f"a difference needs two seeds or more of each, not {a.n} and {b.n}; train more"
+        )
+    if not a.sd and not b.sd:  # all alike on both sides, which the test cannot divide by
+        return Interval(a.mean - b.mean, a.mean - b.mean, a.mean - b.mean)
+    low, high = stats.ttest_ind(a.values, b.values, equal_var=False).confidence_interval(0.95)
+    return Interval(a.mean - b.mean, float(low), float(high))
 
 
-def _standard_error(figure: Spread) -> float:
-    """SD / sqrt(n) over seeds; for one seed the binomial error of 10,000 test images."""
-    if figure.sd is not None:
-        return figure.sd / math.sqrt(figure.n)
-    share = min(max(figure.mean / 100, 0.0), 1.0)
-    return 100 * math.sqrt(share * (1 - share) / TEST_IMAGES)
+def share_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Exact 95 % interval (Clopper and Pearson, 1934) of a share, both ends in 0..1."""
+    return tuple(stats.binomtest(successes, trials).proportion_ci(0.95, method="exact"))
 
 
 def claim(statement: str, holds: bool, *figures: object) -> None:

@@ -29,7 +29,7 @@ def checked(cls: type[T]) -> type[T]:
     construct = made.__init__
 
     @functools.wraps(construct)
-    def __init__(self, *arguments, **fields):
+    def __init__(self, *arguments, **fields):  # noqa: N807
         try:
             construct(self, *arguments, **fields)
         except ValidationError as error:

@@ -1,26 +1,21 @@
 """MNIST: locate -> verify -> tensors; splits for fitting, deciding and measuring.
 
-The four canonical files travel with the project, so nothing needs a network. torchvision reads
-them, but checks only that they exist; here their content is verified by SHA-256 every time.
+The four canonical files travel with the project, so nothing needs a network. They are read in
+memory, and their content is verified by SHA-256 every time.
 """
 
+import functools
 import gzip
 import hashlib
 import os
 import sys
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
+import numpy
 import torch
 from torch import Tensor
-from torchvision.datasets import MNIST
-from torchvision.datasets.mnist import read_image_file, read_label_file
-from torchvision.datasets.utils import download_url
-
-from utils.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 VALIDATION_IMAGES = 5_000  # of MNIST's 60,000; a twelfth of any other training set
@@ -66,131 +61,118 @@ class Dataset:
 def load_mnist(root: str | Path | None = None) -> Dataset:
     """Load and verify the data set under `root`, or $MNIST_ROOT, or the one in this project.
 
-    Files are looked for as `<root>/MNIST/raw/<name>` or `<name>.gz`. If none is there,
-    torchvision's mirrors are asked. A data set other than MNIST is loaded too, with a notice on
-    stderr.
+    Looks for the four files, gzipped or not, in `<root>/MNIST/raw/`, `<root>/raw/`, `<root>` itself
+    and any `<root>/*/raw/`. A data set other than MNIST is loaded too, with a notice on stderr the
+    first time.
 
     Raises:
-        DataError: if files are missing and cannot be downloaded, damaged, or not 28x28 IDX images
-            with labels 0..9.
+        DataError: if files are missing, damaged, or not 28x28 IDX images with labels 0..9.
     """
-    root = Path(root or os.environ.get("MNIST_ROOT") or ROOT / "data")
-    raw = root / "MNIST" / "raw"
-    if not any((raw / name).exists() or (raw / f"{name}.gz").exists() for name in CANONICAL):
-        _download(raw)
-    found = {name: _verified(raw, name) for name in CANONICAL}
-    digests = {name: digest for name, (_, digest) in found.items()}
-    checksum = hashlib.sha256("".join(digests[name] for name in CANONICAL).encode()).hexdigest()
-    paths = {name: path for name, (path, _) in found.items()}
-    data = Dataset(_read(paths, "train"), _read(paths, "t10k"), checksum, digests == CANONICAL)
-    if not data.canonical:
+    root = Path(root or os.environ.get("MNIST_ROOT") or ROOT / "data").expanduser().resolve()
+    folders = [root / "MNIST" / "raw", root / "raw", root, *sorted(root.glob("*/raw"))]
+    paths = next(filter(None, map(_files, folders)), None)
+    if paths is None:
+        seen = sorted(path.name for path in root.glob("[!.]*"))[:5] if root.is_dir() else []
+        raise DataError(
+            f"no MNIST files in {root} ({', '.join(seen) or 'nothing is there'}); expected "
+            f"{', '.join(CANONICAL)}, each alone or as .gz, in {root} or its MNIST/raw/"
+        )
+    try:
+        return _load(paths, tuple(path.stat().st_mtime_ns for path in paths))
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _files(folder: Path) -> tuple[Path, ...] | None:
+    """The four files of a folder, in the order of `CANONICAL`; None if it has none of them.
+
+    Raises:
+        DataError: if it has some of them.
+    """
+    found = []
+    for name in CANONICAL:
+        dotted = name.replace("-idx", ".idx")  # as some archives call them
+        names = f"{name}.gz", name, f"{dotted}.gz", dotted
+        found.append(next((folder / n for n in names if (folder / n).exists()), None))
+    missing = [name for name, path in zip(CANONICAL, found, strict=True) if path is None]
+    if len(missing) == len(CANONICAL):
+        return None
+    if missing:
+        raise DataError(
+            f"{missing[0]} is missing while other MNIST files are in {folder}; put all four there"
+        )
+    return tuple(found)
+
+
+@functools.lru_cache(4)
+def _load(paths: tuple[Path, ...], modified: tuple[int, ...]) -> Dataset:
+    contents = [_content(path) for path in paths]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    checksum = hashlib.sha256("".join(digests).encode()).hexdigest()
+    canonical = digests == list(CANONICAL.values())
+    halves = [_split(paths[i : i + 2], contents[i : i + 2]) for i in (0, 2)]
+    if not canonical:
         print(
-            f"NOTICE: the files in {raw} are not the canonical MNIST (checksum {checksum[:12]}); "
-            "runs on them are stored under that checksum and compare with no published figure.",
+            f"NOTICE: the files in {paths[0].parent} are not the canonical MNIST (checksum "
+            f"{checksum[:12]}); runs on them are stored under that checksum and compare with no "
+            "published figure.",
             file=sys.stderr,
         )
-    return data
+    return Dataset(*halves, checksum, canonical)
 
 
-def _verified(raw: Path, name: str) -> tuple[Path, str]:
-    """The extracted file and its SHA-256; extracts it first where needed."""
-    path, archive = raw / name, raw / f"{name}.gz"
-    if path.exists():
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest == CANONICAL[name] or not archive.exists():
-            return path, digest
-    # Absent, or not canonical with an archive beside it: the archive decides.
-    content = _decompressed(archive)
-    digest = hashlib.sha256(content).hexdigest()
-    if not path.exists() or path.read_bytes() != content:
-        path = _store(path, content, digest)
-    return path, digest
-
-
-def _decompressed(archive: Path) -> bytes:
+def _content(path: Path) -> bytes:
+    """What is in a file, decompressed where it is gzip."""
+    content = path.read_bytes()
+    if path.suffix != ".gz" and content[:2] != b"\x1f\x8b":
+        return content
     try:
-        return gzip.decompress(archive.read_bytes())
-    except FileNotFoundError:
-        raise DataError(
-            f"{archive} is missing while other MNIST files are there; "
-            "put all four files into that folder, or remove them all to download them"
-        ) from None
+        return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"{archive} is damaged ({error}); restore it, e.g. with 'git checkout -- data', "
-            "or remove all four files to download them again"
+            f"{path} is damaged ({error}); put the file there again, the project's own with "
+            "'git checkout -- data'"
         ) from None
 
 
-def _store(path: Path, content: bytes, digest: str) -> Path:
-    """Write an extracted file beside its archive, or in the temporary folder if read-only."""
-    try:
-        write_atomically(path, content)
-    except OSError:
-        path = Path(tempfile.gettempdir()) / f"mnist-{digest[:16]}" / path.name
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, content)
-    return path
-
-
-def _download(raw: Path) -> None:
-    """Fetch the four archives through torchvision, mirror by mirror.
-
-    Raises:
-        DataError: naming every place tried.
-    """
-    try:
-        raw.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=raw)
-    except OSError as error:
-        raise DataError(
-            f"no MNIST files in {raw}, and none can be downloaded into it ({error.strerror}); "
-            "put the four .gz files there, or set MNIST_ROOT to a folder with MNIST/raw/"
-        ) from None
-    tried = []
-    with folder as part:
-        for filename, md5 in MNIST.resources:
-            for mirror in MNIST.mirrors:
-                try:
-                    download_url(mirror + filename, root=part, filename=filename, md5=md5)
-                    break
-                except (URLError, OSError, RuntimeError) as error:
-                    tried.append(f"{mirror}{filename} ({error})")
-            else:
-                raise DataError(
-                    f"no MNIST files in {raw}, and no download worked: tried {'; '.join(tried)}. "
-                    "Put the four .gz files there, or set MNIST_ROOT to a folder with MNIST/raw/"
-                )
-        for filename, _ in MNIST.resources:
-            os.replace(Path(part) / filename, raw / filename)
-
-
-def _read(paths: dict[str, Path], half: str) -> Split:
-    """One half through torchvision's IDX reader, checked for shape and range."""
-    image_path, label_path = paths[f"{half}-images-idx3-ubyte"], paths[f"{half}-labels-idx1-ubyte"]
-    try:
-        images = read_image_file(str(image_path))
-        labels = read_label_file(str(label_path))
-    except (AssertionError, ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
-        raise DataError(
-            f"{image_path} or {label_path.name} is truncated or no IDX file of bytes ({error}); "
-            "restore it, or remove the extracted file if its .gz stands beside it"
-        ) from None
+def _split(paths: tuple[Path, Path], contents: list[bytes]) -> Split:
+    """One half of the data, checked for shape and range."""
+    images, labels = (
+        _idx(path, content, dimensions)
+        for path, content, dimensions in zip(paths, contents, (3, 1), strict=True)
+    )
     if images.shape[1:] != (28, 28) or len(images) == 0:
         raise DataError(
-            f"{image_path} holds images of shape {tuple(images.shape)}; expected [N, 28, 28]: "
+            f"{paths[0]} holds images of shape {tuple(images.shape)}; expected [N, 28, 28]: "
             "resize them to 28x28 pixels"
         )
     if len(images) != len(labels):
         raise DataError(
-            f"{image_path} has {len(images)} images but {label_path.name} {len(labels)} labels; "
+            f"{paths[0]} has {len(images)} images but {paths[1].name} {len(labels)} labels; "
             "both must come from the same data set"
         )
     if labels.max() > 9:
         raise DataError(
-            f"{label_path} has label {int(labels.max())}; expected 0 to 9: renumber the classes"
+            f"{paths[1]} has label {int(labels.max())}; expected 0 to 9: renumber the classes"
         )
-    return Split(images, labels)
+    return Split(images, labels.long())
+
+
+def _idx(path: Path, content: bytes, dimensions: int) -> Tensor:
+    """The array in an IDX file of bytes: two zeros, type 8, rank, sizes (big-endian), values."""
+    start = 4 + 4 * dimensions
+    shape = (
+        tuple(numpy.frombuffer(content[4:start], ">u4").tolist()) if len(content) >= start else ()
+    )
+    size = start + int(numpy.prod(shape, dtype=object))
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != size:
+        raise DataError(
+            f"{path} is truncated or no IDX file of bytes with {dimensions} dimensions; "
+            "put the original file there"
+        )
+    return torch.from_numpy(
+        numpy.frombuffer(content, numpy.uint8, offset=start).reshape(shape).copy()
+    )
 
 
 def split_validation(train: Split) -> tuple[Split, Split]:

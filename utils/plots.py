@@ -3,6 +3,7 @@
 Each function returns a figure; `show` displays it with alternative text and closes it.
 """
 
+import math
 import textwrap
 
 import numpy
@@ -21,7 +22,9 @@ from utils.analysis import (
     runs_meeting_brief,
 )
 from utils.data import Split
+from utils.recipes import Recipe
 from utils.records import Record
+from utils.training import learning_rate
 
 # Okabe and Ito's palette, distinct in all common forms of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -125,7 +128,7 @@ def curves(runs: list[Record], name: str) -> Figure:
         first = run is runs[0]
         style = {"linewidth": 2 if first else 0.8, "alpha": 1 if first else 0.6}
         for half, colour in (("train", ORANGE), ("test", BLUE)):
-            label = f"{half}, seed {run.seed}" if first else None
+            label = f"{half}, seed {run.run.seed}" if first else None
             losses = [getattr(row, f"{half}_loss") for row in run.history]
             hits = [getattr(row, f"{half}_accuracy") for row in run.history]
             loss_axes.plot(epochs, losses, color=colour, label=label, **style)
@@ -133,7 +136,9 @@ def curves(runs: list[Record], name: str) -> Figure:
     loss_axes.set(xlabel="epoch", ylabel="loss, nats", yscale="log")
     loss_axes.legend(frameon=False)
     _target_line(accuracy_axes)
-    accuracy_axes.set(xlabel="epoch", ylabel="accuracy, %", ylim=(97, 100))
+    last = min(min(run.test_accuracy[-1], run.train_accuracy[-1]) for run in runs)
+    bottom = min(97, math.floor(last))  # the first epochs may leave the picture, the last may not
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy, %", ylim=(bottom, 100))
     return figure
 
 
@@ -183,21 +188,32 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     return figure
 
 
-def learning_rate(traces: dict[str, list[float]]) -> Figure:
-    """Learning rate over epochs, {name: one value per epoch or per step}, log scale."""
-    falls = [f"{name} by {max(r) / min(r):,.0f}" for name, r in traces.items() if max(r) > min(r)]
-    constant = [name for name, r in traces.items() if max(r) == min(r)]
+def learning_rates(traces: dict[str, Record | Recipe]) -> Figure:
+    """Learning rate over epochs, log scale: as a recipe has it, or as it was in a recorded run."""
+    falling = [name for name, trace in traces.items() if len(set(_rates(trace)[1])) > 1]
+    constant = [name for name in traces if name not in falling]
     title = "; ".join(
         ([f"Constant: {', '.join(constant)}"] if constant else [])
-        + ([f"falling, by a factor: {', '.join(falls)}"] if falls else [])
+        + ([f"falling: {', '.join(falling)}"] if falling else [])
     )
     figure, axes = _figure(1, 1, (8, 3), title)
-    for (name, rates), colour in zip(traces.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
-        epochs = numpy.linspace(0, 15, len(rates), endpoint=False)
-        axes.plot(epochs, rates, label=name, color=colour, drawstyle="steps-post")
+    colours = BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY
+    for (name, trace), colour, width in zip(traces.items(), colours, range(7, 1, -1), strict=False):
+        epochs, rates = _rates(trace)  # wide lines first, so that none hides another
+        axes.plot(epochs, rates, label=name, color=colour, lw=width / 2, drawstyle="steps-post")
     axes.set(xlabel="epochs done", ylabel="learning rate", yscale="log")
     axes.legend(frameon=False)
     return figure
+
+
+def _rates(trace: Record | Recipe, per_epoch: int = 100) -> tuple[list[float], list[float]]:
+    """Epochs done and the learning rate from there on; the last rate is repeated at the end."""
+    if isinstance(trace, Record):
+        rates = [row.learning_rate for row in trace.history]
+        return list(range(len(rates) + 1)), [*rates, rates[-1]]
+    steps = range(trace.epochs * per_epoch)
+    rates = [learning_rate(trace, step, per_epoch) for step in steps]
+    return [step / per_epoch for step in (*steps, steps.stop)], [*rates, rates[-1]]
 
 
 def confusion(matrix: list[list[int]]) -> Figure:

@@ -142,7 +142,9 @@ def get_experiment(name: str | int) -> Experiment:
         ValueError: if there is none; the message lists the valid names.
     """
     if str(name) not in EXPERIMENTS:
-        raise ValueError(f"unknown experiment {name!r}; the experiments are {', '.join(EXPERIMENTS)}")
+        raise ValueError(
+            f"unknown experiment {name!r}; the experiments are {', '.join(EXPERIMENTS)}"
+        )
     return EXPERIMENTS[str(name)]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from models import MODELS, NetworkConfig
 from utils.data import Dataset, load_mnist
@@ -146,19 +147,20 @@ def epoch_line(row: EpochRow) -> str:
     )
 
 
-def study(names: Iterable[str] | None = None, data: Dataset | None = None) -> dict[str, list[Record]]:
+def study(
+    names: Iterable[str] | None = None, folders: list[Path] | None = None
+) -> dict[str, list[Record]]:
     """The recorded runs of many experiments by name, without verifying or training any.
 
     Args:
         names: default the ten models and the two finals.
-        data: default `load_mnist()`.
+        folders: where to look; default `record_folders()`.
 
     Raises:
         ValueError: if a wanted run of one of them is not recorded.
         RecordError: if a record is damaged.
     """
-    checksum = data.checksum if data else _checksum(os.environ.get("MNIST_ROOT"))
-    stored = load_all()
+    checksum, stored = _checksum(os.environ.get("MNIST_ROOT")), load_all(folders)
     found = {}
     for name in names or (*map(str, MODELS), "9-final", "10-final"):
         wanted = wanted_runs(name)

@@ -1,173 +1,275 @@
-"""Many runs at once, one thread each: `python -m utils.sweep --models 1-10 --seeds 0-2`.
+"""Many runs at once on one Dask cluster: `python -m utils.sweep --models 1-10 --seeds 0-2`.
 
-Several runs of one thread finish sooner than the same runs one after another on all cores: these
-networks are too small to keep two cores busy with one batch. Finished runs are skipped, so that
-the same command continues where it was interrupted. `--backend dask --address tcp://...` sends the
-runs to the workers of a Dask cluster instead; the records come back to this machine.
+By default the cluster is this machine's cores, one process of one thread each: these networks are
+too small to keep two cores busy with one batch. `--address tcp://...` names any other. Finished
+runs are skipped, so that the same command continues where it was interrupted; a worker that dies
+costs only the run it was at, which Dask repeats.
 """
 
 import argparse
-import json
+import contextlib
+import ctypes
 import re
 import signal
 import sys
-import threading
-import time
+import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
-from utils import records
-from utils.analysis import spread
-from utils.data import DataError, load_mnist
-from utils.experiments import EXPERIMENTS
-from utils.records import Job, Record, RecordError
-from utils.training import EpochRow
-from utils.workers import ENGINES, ClusterError, on_cluster, on_this_machine
+import dask
+import torch
+from distributed import Client, LocalCluster, as_completed, get_worker
+from tqdm import tqdm
 
-POLL = 0.5  # seconds between two looks at what the workers have done
+from utils.analysis import spread
+from utils.data import DataError, Dataset, load_mnist
+from utils.engine import ENGINE_VERSION
+from utils.files import write_atomically
+from utils.recipes import EXPERIMENTS, get_experiment
+from utils.records import Record, RecordError, Run
+from utils.runs import wanted_runs
+from utils.store import check_writable, load_all, runs_folder, train
+from utils.training import EpochRow
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT = 2**25  # bytes, the largest mmap threshold that every glibc accepts
+LOCAL = {
+    # A step frees and takes the same megabytes again and again; where every one goes back to the
+    # system, as Dask has it, page faults double its time. 2 GiB is beyond what a run takes.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**31,
+    **{f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")},
+    "distributed.worker.memory.terminate": False,
+    "distributed.logging.distributed": "critical",  # we say what happens ourselves
+}
+
+
+class ClusterError(RuntimeError):
+    """The Dask cluster cannot be reached, has no workers, or runs other code."""
 
 
 def sweep(
-    jobs: list[Job],
-    folder: Path,
-    workers: int | None = None,
-    address: str | None = None,
-    engine: str = "fast",
+    wanted: list[Run], folder: Path, workers: int | None = None, address: str | None = None
 ) -> list[str]:
-    """Train every job that `folder` has no record of; returns the failures, one line each.
+    """Train every run that `folder` has no record of; returns the failures, one line each.
 
-    Prints a line per epoch of every run, with the time left for all of them, and a summary.
+    Prints a line per finished run (on a terminal also a bar) and a summary.
 
     Args:
-        jobs: the runs wanted.
+        wanted: the runs.
         folder: where records are looked for and stored.
         workers: processes on this machine, one thread each; default: as many as cores.
         address: of a Dask scheduler, whose workers then compute instead.
-        engine: "fast", or "reference" for float32 and torch's own kernels on the CPU.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C; finished runs and the histories so far are stored.
+        KeyboardInterrupt: after Ctrl-C; finished runs are stored.
         DataError, RecordError: if the data or a stored record is damaged.
         ClusterError: if the cluster cannot be used.
     """
-    checksum = load_mnist().checksum
-    todo = [job for job in jobs if records.find(job.key(checksum), [folder]) is None]
-    print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are already in {folder}", flush=True)
-    records.check_writable(folder)
-    failures: list[str] = []
-    with _Progress(todo, folder, checksum) as progress:
-        if address:
-            ends = on_cluster(todo, folder, address, progress.epoch, engine)
-        else:
-            ends = on_this_machine(todo, folder, workers, engine)
-        for job, failure in ends:
-            progress.finished(job, failure)
-            if failure:
-                failures.append(failure)
-    _print_summary(finished(jobs, folder, checksum))
+    data = load_mnist()
+    stored = load_all([folder])
+    by_key = {run.key(data.checksum): run for run in wanted}
+    todo = {key: run for key, run in by_key.items() if key not in stored}
+    print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
+    check_writable(folder)
+    failures = []
+    if todo:
+        with connected(address, workers) as client, _Display(client, todo) as display:
+            for key, failure, files in trained(client, todo, data, display.topic):
+                failure = failure or _stored(folder, files)
+                failures += [failure] if failure else []
+                display.ended(key, failure)
+    print_summary([record for key, record in load_all([folder]).items() if key in by_key])
     return failures
 
 
-class _Progress:
-    """One display of all runs: each epoch as it ends, how far the sweep is, and the time left.
+@contextlib.contextmanager
+def connected(address: str | None, workers: int | None = None) -> Iterator[Client]:
+    """A client of the cluster at `address`, or of one on this machine that ends with the block.
 
-    Workers of this machine append to partial histories in `folder`, which a thread reads.
+    Raises:
+        ClusterError: in one line, where nobody answers or the workers compute other numbers.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(LOCAL))
+        try:
+            if address is None:
+                cluster = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None
+                )
+                stack.enter_context(cluster)
+            target = address or cluster
+            client = stack.enter_context(Client(target, timeout=10, set_as_default=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise ClusterError(
+                f"no Dask scheduler answers at {address} ({_first_line(error)}); start one with "
+                "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"
+            ) from None
+        if address:
+            _check_workers(client)
+        yield client
+
+
+def _check_workers(client: Client) -> None:
+    """Refuse a cluster without workers, or with workers that would compute other numbers."""
+    start = "start some in this project's folder: 'PYTHONPATH=. dask worker ADDRESS --nthreads 1'"
+    try:
+        client.wait_for_workers(1, timeout=10)
+        versions = {client.run_on_scheduler(_engine_version)}  # it unpacks what is sent, too
+        versions |= set(client.run(_engine_version).values())
+    except TimeoutError:
+        raise ClusterError(f"the Dask scheduler has no workers; {start}") from None
+    except Exception as error:  # Dask's own, whatever went wrong on the worker
+        raise ClusterError(
+            f"the Dask scheduler or a worker cannot run this project's code "
+            f"({_first_line(error)}); start both in its folder with PYTHONPATH=."
+        ) from None
+    if versions != {ENGINE_VERSION}:
+        others = ", ".join(map(str, sorted(versions - {ENGINE_VERSION})))
+        raise ClusterError(
+            f"the Dask scheduler or a worker runs engine version {others}, this is version "
+            f"{ENGINE_VERSION}; bring them to the same commit"
+        )
+
+
+def _engine_version() -> int:
+    return ENGINE_VERSION
+
+
+def trained(
+    client: Client, todo: dict[str, Run], data: Dataset, topic: str
+) -> Iterator[tuple[str, str | None, dict[str, bytes]]]:
+    """Train runs on the workers; yields (key, failure or None, the record's files) as they end."""
+    [images] = client.scatter([data], broadcast=True)
+    futures = {
+        client.submit(_train_on_worker, key, run, images, topic, pure=False): key
+        for key, run in todo.items()
+    }
+    for future in as_completed(futures, loop=client.loop):
+        key = futures.pop(future)  # or the cluster would keep every result
+        if future.status == "finished":
+            yield key, *future.result()
+        else:
+            lost = future.exception() if future.status == "error" else future.status
+            yield key, f"{todo[key].title}: its workers died ({_first_line(lost)})", {}
+
+
+def _train_on_worker(
+    key: str, run: Run, data: Dataset, topic: str
+) -> tuple[str | None, dict[str, bytes]]:
+    """Train one run; returns what went wrong, and the files of its record by relative path."""
+    worker = get_worker()
+    torch.set_num_threads(1)
+    keep_memory()
+
+    def send(row: EpochRow) -> None:
+        figures = row.validation_accuracy if row.test_accuracy is None else row.test_accuracy
+        worker.log_event(topic, {"key": key, "epoch": row.epoch, "accuracy": figures})
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train(run, data, Path(folder), report=send)
+        except Exception as error:  # one run's failure, whatever it is, leaves the others running
+            return f"{run.title}: {_first_line(error).replace(folder, '')}", {}
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return None, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def _stored(folder: Path, files: dict[str, bytes]) -> str | None:
+    """Store a record's files, weights first; returns what went wrong."""
+    try:
+        for name in sorted(files, reverse=True):  # .npz, then .json
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_atomically(folder / name, files[name])
+    except OSError as error:
+        return f"{name} cannot be stored in {folder}: {error.strerror}"
+    return None
+
+
+def keep_memory() -> None:
+    """Tell glibc's allocator to keep what is freed (see `LOCAL`); others are left alone."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, KEPT)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+def _first_line(error: object) -> str:
+    """One line of an error, whose text may be empty."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+class _Display:
+    """A line per finished run; on a terminal also one bar over all epochs, with the time left.
+
+    Epochs come as events on a topic of this sweep's own, so that what an interrupted one has left
+    running elsewhere is never shown here.
     """
 
-    def __init__(self, jobs: list[Job], folder: Path, checksum: str):
-        self.jobs, self.folder, self.checksum = jobs, folder, checksum
-        self.seen = dict.fromkeys(jobs, 0)  # epochs printed of each run
-        self.ended: set[Job] = set()
-        self.started, self.begun = time.perf_counter(), time.time()
-        self.lock = threading.RLock()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
+    def __init__(self, client: Client, todo: dict[str, Run]):
+        self.client, self.todo = client, todo
+        self.topic = f"mnist-{uuid.uuid4().hex}"
+        self.epochs = dict.fromkeys(todo, 0)
+        self.latest: dict[str, str] = {}  # of the runs that are training
+        self.done = 0
+        total = sum(run.recipe.epochs for run in todo.values())
+        self.bar = tqdm(
+            total=total, unit="epoch", disable=not sys.stderr.isatty(), dynamic_ncols=True
+        )
 
     def __enter__(self):
-        self.thread.start()
+        self.client.subscribe_topic(self.topic, self._heard)
         return self
 
     def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
+        self.client.unsubscribe_topic(self.topic)
+        self.bar.close()
 
-    def _watch(self):
-        while not self.stop.wait(POLL):
-            with self.lock:
-                for job in self.jobs:
-                    if job not in self.ended:
-                        self._read(job)
+    def _heard(self, event: tuple[float, dict]) -> None:
+        message = event[1]
+        key, accuracy = message["key"], message["accuracy"]
+        self._move(key, message["epoch"])
+        self.latest[key] = f"{self.todo[key].title} {accuracy:.2f} %"
+        self.bar.set_postfix_str("; ".join(self.latest.values()))
 
-    def _read(self, job: Job):
-        name = f"{job.label}-seed{job.seed}-{job.key(self.checksum)}"
-        for suffix in (".partial.json", ".json"):
-            path = self.folder / (name + suffix)
-            try:
-                if path.stat().st_mtime < self.begun:
-                    continue  # left by an interrupted sweep
-                rows = json.loads(path.read_text())["history"]
-            except (OSError, ValueError):
-                continue  # not there yet, or just replaced by the complete record
-            if len(rows) < self.seen[job]:
-                self.seen[job] = 0  # its worker died, another one began anew
-            for row in rows[self.seen[job] :]:
-                self.epoch(job, EpochRow(**row))
+    def _move(self, key: str, epoch: int) -> None:
+        self.bar.update(epoch - self.epochs[key])  # back, where a run begins anew elsewhere
+        self.epochs[key] = epoch
 
-    def epoch(self, job: Job, row: EpochRow):
-        """Print one epoch of a run; a run that starts anew on another worker prints it again."""
-        with self.lock:
-            self.seen[job] = row.epoch
-            print(f"{self._state()}  {job.title:24s} {records.epoch_line(row)}", flush=True)
-
-    def _state(self) -> str:
-        total = sum(job.recipe.epochs for job in self.jobs)
-        # A failed run has no epochs to come.
-        done = sum(j.recipe.epochs if j in self.ended else self.seen[j] for j in self.jobs)
-        minutes = (time.perf_counter() - self.started) / 60
-        left = minutes * (total - done) / max(done, 1)
-        return f"{done:4d}/{total} epochs, {left:5.1f} min left"
-
-    def finished(self, job: Job, failure: str | None):
-        """Print the run's last epochs, or its failure, and how many runs have ended."""
-        with self.lock:
-            self._read(job)
-            self.ended.add(job)
-            if failure:
-                print(f"FAILED {failure}", flush=True)
-            minutes = (time.perf_counter() - self.started) / 60
-            print(
-                f"{self._state()}  {job.title} has ended: {len(self.ended)} of {len(self.jobs)} "
-                f"runs in {minutes:.1f} min",
-                flush=True,
-            )
+    def ended(self, key: str, failure: str | None) -> None:
+        run = self.todo[key]
+        self.done += 1
+        self._move(key, run.recipe.epochs)  # a failed run has no epochs to come
+        self.latest.pop(key, None)
+        outcome = f"FAILED {failure}" if failure else f"{run.title} is trained"
+        tqdm.write(f"{self.done:4d} of {len(self.todo)} runs: {outcome}", file=sys.stdout)
+        sys.stdout.flush()
 
 
-def _print_summary(found: list[Record]):
+def print_summary(found: list[Record]) -> None:
     """A line per experiment: final accuracies over its seeds, and what a run took."""
     groups: dict[str, list[Record]] = {}
     for record in found:
-        groups.setdefault(record.label, []).append(record)
-    for label, group in groups.items():
+        groups.setdefault(record.run.name, []).append(record)
+    for name, group in groups.items():
         last = [record.history[-1] for record in group]
         split = "validation" if last[0].test_accuracy is None else "test"
         accuracies = spread([getattr(row, f"{split}_accuracy") for row in last])
         seconds = spread([record.seconds for record in group], "s")
-        print(f"{label:24s} final {split} accuracy {accuracies}, a run {seconds.mean:.0f} s")
+        print(f"{name:24s} final {split} accuracy {accuracies}, a run {seconds.mean:.0f} s")
 
 
 def parse_experiments(text: str) -> list[str]:
-    """'1-3,9-final' -> ['1', '2', '3', '9-final'].
+    """'1-3,9-final' -> ['1', '2', '3', '9-final']; 'all' -> every experiment.
 
     Raises:
         ValueError: for an unknown name; the message lists the valid ones.
     """
     names = []
-    for part in text.split(","):
-        if re.fullmatch(r"\d+-\d+", part):
-            names += map(str, _range(part))
-        else:
-            names.append(part)
+    for part in text.split(",") if text != "all" else EXPERIMENTS:
+        names += map(str, _range(part)) if re.fullmatch(r"\d+-\d+", part) else [part]
     for name in names:
-        records.get_experiment(name)
+        get_experiment(name)
     return names
 
 
@@ -179,38 +281,34 @@ def parse_seeds(text: str) -> list[int]:
     """
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
         raise ValueError(f"seeds are whole numbers and ranges such as 0-2,7, not {text!r}")
-    seeds = []
-    for part in text.split(","):
-        seeds += _range(part)
-    return seeds
+    return [seed for part in text.split(",") for seed in _range(part)]
 
 
 def _range(text: str) -> range:
     """'2-4' -> 2, 3, 4; '2' -> 2.
 
     Raises:
-        ValueError: if the first number is the larger one.
+        ValueError: if the first number is the larger one, or the range is absurdly long.
     """
     first, _, last = text.partition("-")
-    if int(last or first) < int(first):
+    numbers = range(int(first), int(last or first) + 1)
+    if not numbers:
         raise ValueError(f"ranges run upwards, such as {last}-{first}, not {text}")
-    return range(int(first), int(last or first) + 1)
+    if numbers.stop - numbers.start > 100_000:
+        raise ValueError(f"{text} is more than 100,000 numbers; give fewer at a time")
+    return numbers
 
 
 def run_command(
-    jobs: list[Job],
-    folder: Path,
-    workers: int | None,
-    address: str | None = None,
-    engine: str = "fast",
+    wanted: list[Run], folder: Path, workers: int | None = None, address: str | None = None
 ) -> int:
     """`sweep` for a command line: one line for what goes wrong, and the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no worker behind
     try:
-        failures = sweep(jobs, folder, workers, address, engine)
+        failures = sweep(wanted, folder, workers, address)
     except KeyboardInterrupt:
         print(
-            f"interrupted; finished runs and histories so far are in {folder}, "
-            "and the same command goes on from there",
+            f"interrupted; finished runs are in {folder}, and the same command goes on from there",
             file=sys.stderr,
         )
         return 130
@@ -222,37 +320,27 @@ def run_command(
     return 1 if failures else 0
 
 
-def finished(jobs: list[Job], folder: Path, checksum: str) -> list[Record]:
-    """The records that `folder` has of `jobs`, in their order."""
-    found = (records.find(job.key(checksum), [folder]) for job in jobs)
-    return [record for record in found if record is not None]
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.sweep", description=__doc__)
-    parser.add_argument("--models", default="1-10", help=f"of {', '.join(EXPERIMENTS)}; ranges too")
-    parser.add_argument("--seeds", default="0", help="e.g. 0-2,7")
-    parser.add_argument("--jobs", type=int, default=None, help="processes; default: the cores")
-    parser.add_argument("--backend", choices=("processes", "dask"), default="processes")
-    parser.add_argument("--address", help="of the Dask scheduler, e.g. tcp://10.0.0.1:8786")
-    parser.add_argument("--engine", choices=tuple(ENGINES), default="fast")
-    parser.add_argument("--store", type=Path, default=records.runs_folder())
+    names = f"all, or some of {', '.join(EXPERIMENTS)}; ranges too"
+    parser.add_argument("--models", default="1-10", help=names)
+    parser.add_argument("--seeds", help="e.g. 0-2,7; default: those that the study wants of each")
+    parser.add_argument("--jobs", type=int, help="processes on this machine; default: the cores")
+    parser.add_argument("--address", help="of another Dask scheduler, e.g. tcp://10.0.0.1:8786")
+    parser.add_argument("--store", type=Path, default=runs_folder())
     options = parser.parse_args(arguments)
     try:
-        names, seeds = parse_experiments(options.models), parse_seeds(options.seeds)
-        if options.jobs is not None and options.jobs < 1:
-            raise ValueError(f"--jobs must be 1 or more, not {options.jobs}")
-        if (options.backend == "dask") != bool(options.address):
-            raise ValueError("--backend dask and --address tcp://... go together; give both")
+        seeds = parse_seeds(options.seeds) if options.seeds else None
+        if options.jobs is not None and not 1 <= options.jobs <= 1_000:
+            raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
         if options.address and options.jobs:
             raise ValueError("--jobs is for this machine; a cluster has as many as its workers")
+        wanted = [run for n in parse_experiments(options.models) for run in wanted_runs(n, seeds)]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no worker behind
-    jobs = [records.job(name, seed) for seed in seeds for name in names]
-    return run_command(jobs, options.store, options.jobs, options.address, options.engine)
+    return run_command(wanted, options.store, options.jobs, options.address)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 
 from utils.analysis import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
-from utils.records import Record, RecordError, load_all
+from utils.records import Record, RecordError
+from utils.store import load_all
 
 
 def as_json(record: Record) -> str:
     """One run as one line of JSON; accuracies in percent, one per epoch."""
-    model, _, recipe = record.label.partition("-")
     fields = {
-        "model": int(model),
-        "recipe": recipe,
-        "seed": record.seed,
+        "experiment": record.run.name,
+        "model": int(record.run.name.split("-")[0]),
+        "seed": record.run.seed,
         "parameters": record.parameters,
         "epochs": len(record.history),
         "test_accuracy": record.test_accuracy,
@@ -31,9 +31,9 @@ def as_text(record: Record) -> str:
     held = verdict(record)
     outcome = "met" if held.met else "not met: " + ", ".join(held.missing)
     return (
-        f"{record.label:14s} {record.seed:4d}  {record.parameters:10,d}  {len(record.history):6d}  "
-        f"{record.train_accuracy[-1]:7.2f}  {record.test_accuracy[-1]:6.2f}  "
-        f"{held.worst_of_last:18.2f}  {outcome}"
+        f"{record.run.name:18s} {record.run.seed:4d}  {record.parameters:10,d}  "
+        f"{len(record.history):6d}  {record.train_accuracy[-1]:7.2f}  "
+        f"{record.test_accuracy[-1]:6.2f}  {held.worst_of_last:18.2f}  {outcome}"
     )
 
 
@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
     options = parser.parse_args(arguments)
     try:
-        # Runs of the search measured no test accuracy, so the brief says nothing of them.
-        found = [run for run in load_all(options.records) if run.confusion is not None]
+        # Searches measured no test accuracy, so the brief says nothing of them.
+        found = [r for r in load_all(options.records).values() if r.run.measure_test]
     except RecordError as error:
         print(error, file=sys.stderr)
         return 1
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n"
         )
         print(
-            "model-recipe   seed  parameters  epochs  train %  test %  worst of last five"
+            "experiment         seed  parameters  epochs  train %  test %  worst of last five"
             "  the brief"
         )
     for record in found:

@@ -1,0 +1,1 @@
+"""Programs for maintainers; nothing that a notebook imports."""
