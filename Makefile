@@ -6,11 +6,13 @@ PY := $(ENV)/bin/python
 BUILD := build
 # Runs of `make run` come first, then the committed ones (other seeds, the two finals).
 FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/records"
+# Pages are made from records/ alone: a trial run in runs/ counts nowhere.
+COMMITTED := MNIST_RECORDS="$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/runs"
 # Unlike nbconvert's default template, this one keeps the figures' alternative texts.
 TEMPLATE := classic
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint unit nbval bench evidence notebooks clean
+.PHONY: help env run test lint unit nbval bench gpu evidence notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +24,7 @@ $(ENV)/installed: requirements.lock
 		|| { echo "python3 is too old: 3.10 or newer is needed; try: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 		|| { echo "python3 lacks the venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PY) -c '' 2>/dev/null || rm -rf $(ENV)
 	$(PYTHON) -m venv $(ENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
@@ -32,6 +35,7 @@ run: env  ## train all ten from scratch, execute the notebooks on the result int
 	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb
 	$(PY) -m nbconvert --log-level WARN --to html --template $(TEMPLATE) $(BUILD)/notebooks/*.ipynb
 	$(PY) -m utils.verdict --records $(BUILD)/records
+	@echo "The pages of this run: $(BUILD)/notebooks/*.html"
 
 test: env lint unit nbval  ## lint, unit tests, and the notebooks compared with their stored outputs
 
@@ -45,20 +49,21 @@ unit: env
 nbval: env
 	$(PY) -m pytest --nbval --nbval-cell-timeout=120 notebooks
 
-bench: env  ## measure speed against the conventional pipeline and the goals, in one run; half an hour
-	$(PY) -m benchmarks
+bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for five minutes
+	$(PY) -m benchmarks $(if $(QUICK),--quick)
+	$(PY) -m tools.pages
 
-evidence: env  ## train what records/ lacks (every committed seed, the search, the finals); over an hour
-	$(PY) -m utils.sweep --models 1-10 --seeds 0-2 --store records
-	$(PY) -m utils.search
-	$(PY) -m utils.sweep --models 9-final,10-final,9-short --seeds 0-2 --store records
-	$(PY) -m utils.sweep --models 1-original,2-original,3-original,4-original --store records
-	$(PY) -m utils.sweep --models 9,9-short --seeds 3-4 --store records/engines/fast
-	$(PY) -m utils.sweep --models 9,9-short --seeds 0-4 --engine reference --store records/engines/float32
+gpu: env  ## measure all that needs a CUDA device, in one go
+	$(PY) -m benchmarks.gpu
+	$(PY) -m tools.pages
 
-notebooks: env  ## execute the notebooks in place and renew the README's figures, after records changed
-	$(PY) -m nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
-	$(PY) -m utils.readme
+evidence: env  ## train what records/ lacks of every run that the study wants; hours from nothing
+	$(PY) -m utils.sweep --models all --store records
+
+notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed
+	rm -rf $(BUILD)/runs
+	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
+	$(PY) -m tools.pages
 
 clean:  ## remove the environment, the runs of `make run` and caches; committed records stay
 	rm -rf $(ENV) $(BUILD) .pytest_cache .ruff_cache

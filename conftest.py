@@ -1,13 +1,15 @@
-"""Tests and nbval see the committed records only: your own runs/ change nothing."""
+"""Tests and nbval see the committed records only, and store none of their own beside them."""
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+_RUNS = tempfile.TemporaryDirectory(prefix="mnist-runs-")  # removed when pytest ends
 
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("MNIST_DEVICE", "cpu")  # where runs repeat bit for bit
 os.environ["MNIST_RECORDS"] = str(ROOT / "records")
+os.environ["MNIST_RUNS"] = _RUNS.name
 os.environ.pop("MNIST_ROOT", None)
-os.environ.pop("MNIST_RUNS", None)

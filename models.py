@@ -44,9 +44,11 @@ class NetworkConfig:
         if self.head not in ("conv6x6", "gap"):
             raise ValueError(f"config: head must be 'conv6x6' or 'gap', not {self.head!r}")
         normed = self.batch_norm
-        if not isinstance(normed, tuple) or not set(normed) <= {1, 2, 3, 4, 5, 6}:
-            raise ValueError(f"config: batch_norm lists 3x3 convolutions 1 to 6, not {normed!r}")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+        whole = isinstance(normed, tuple) and all(type(index) is int for index in normed)
+        if not whole or list(normed) != sorted({1, 2, 3, 4, 5, 6} & set(normed)):
+            allowed = "batch_norm lists 3x3 convolutions, 1 to 6 in order"
+            raise ValueError(f"config: {allowed}, not {normed!r}")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"config: dropout must be in [0, 1), not {self.dropout!r}")
 
 

@@ -1,6 +1,7 @@
-"""Measure everything in one run and print it beside the goals: `make bench`.
+"""Measure everything in one run: `make bench`, or in five minutes `make bench QUICK=1`.
 
-Takes about half an hour on a machine that does nothing else; writes `benchmarks/results.json`.
+On a machine that does nothing else. Writes `benchmarks/results/KIND.json`, one file per kind of
+processor, and renews the pages.
 """
 
 import argparse
@@ -14,42 +15,50 @@ import sys
 import tempfile
 
 from benchmarks import commands, epochs, report
-from models import MODELS
 from utils.data import ROOT
+from utils.engine import Engine, best_engine, processor, processor_kind
 from utils.files import write_atomically
 
 
 def main() -> int:
     """Measure, store, print; the exit status says nothing about the goals."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="models 4 and 9, three rounds")
     parser.add_argument("--skip-make-run", action="store_true", help="leave that figure out")
     options = parser.parse_args()
-    models = epochs.measure()
-    peak = epochs.matmul_gflops()
-    for model, figures in models.items():
-        figures |= probe(model)
-        figures["peak_share"] = epochs.peak_share(MODELS[model], figures["sweep_s"], peak)
-    with tempfile.TemporaryDirectory() as empty:
-        cold = probe(9, {"NUMBA_CACHE_DIR": empty})
+    models, rounds = ((4, 9), 3) if options.quick else ((1, 4, 9, 10), 5)
+    peaks = epochs.peaks()
+    print("limits:", ", ".join(f"{name} {value:.0f}" for name, value in peaks.items()), flush=True)
+    measured = epochs.measure(models, rounds, full=not options.quick)
     results = {
-        "models": {str(model): figures for model, figures in models.items()},
-        "startup_cold_s": cold["startup_s"],
-        **commands.time_to_brief(),
-        "gpu_s": epochs.gpu_seconds(),
-        "make_run_minutes": None if options.skip_make_run else commands.make_run_minutes(),
-        # Last: a local Dask cluster changes this process's environment, the allocator's settings.
-        "scaling": commands.scaling(),
-        "rounds": epochs.ROUNDS,
-        "steps": epochs.STEPS,
-        "conventional_steps": epochs.CONVENTIONAL_STEPS,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "gflops": peak},
+        "kind": processor_kind(),
+        "processor": processor(Engine()),
+        "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(),
+        "quick": options.quick,
+        "precision": best_engine("cpu").precision,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("torch", "numba")},
-        "date": datetime.date.today().isoformat(),
+        "peaks": peaks,
+        "steps": {"conventional": epochs.CONVENTIONAL_STEPS, "ours": epochs.STEPS},
+        "models": {str(model): {"rounds": found} for model, found in measured.items()},
+        "profile": epochs.profile(9),
     }
-    write_atomically(report.RESULTS, json.dumps(results, indent=1) + "\n")
-    for part in (report.machine_text, report.epochs_table, report.goals_table):
-        print(f"\n{part(results)}")
+    for model in models:
+        results["models"][str(model)] |= probe(model)
+    if not options.quick:
+        with tempfile.TemporaryDirectory() as empty:
+            cold = probe(9, {"NUMBA_CACHE_DIR": empty})
+        results["startup_cold_s"] = cold["startup_s"]
+        results["short"], results["peer"] = commands.short_run(), commands.peer_run()
+        if not options.skip_make_run:
+            results["make_run_minutes"] = commands.make_run_minutes()
+        results["scaling"] = commands.scaling()
+    quick = "-quick" if options.quick else ""  # beside a full measurement, not in its place
+    path = report.RESULTS / f"{results['kind'].lower()}{quick}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps(results, indent=1) + "\n")
+    print(f"\n{report.goals_table([results])}\n\nstored in {path.relative_to(ROOT)}")
     return 0
 
 
@@ -64,16 +73,6 @@ def probe(model: int, environment: dict[str, str] | None = None) -> dict[str, fl
         check=True,
     )
     return json.loads(printed.stdout)
-
-
-def processor() -> str:
-    """Architecture and, where Linux tells, the processor's name."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            name = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        name = platform.processor()
-    return f"{platform.machine()}, {name}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What whole commands take: a run to the brief, sweeps on one and two workers, `make run`."""
+"""What whole commands take: a run to the brief, a peer's, sweeps on one and more workers, make."""
 
 import os
 import subprocess
@@ -10,47 +10,48 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import conventional
 from models import MODELS
-from utils.analysis import epochs_to_hold
 from utils.data import ROOT, load_mnist
-from utils.experiments import RECIPES
-from utils.records import Job
+from utils.recipes import RECIPES
+from utils.records import Run
+from utils.sweep import connected, trained
 from utils.training import fit
-from utils.workers import on_cluster, on_this_machine
+
+BAR = 99.0  # percent on the test set: a race with the peer
 
 
-def time_to_brief() -> dict:
-    """Train the short recipe once, on all cores, and see when it was there."""
+def short_run() -> dict:
+    """One whole run of the short recipe on all cores: its seconds, and when it was at the bar."""
     torch.set_num_threads(os.cpu_count())
     run = fit(MODELS[9], RECIPES["short"], load_mnist(), seed=0)
-    held = epochs_to_hold([row.test_accuracy for row in run.history])
-    return {
-        "time_to_brief_s": sum(row.seconds for row in run.history[:held]) if held else None,
-        "time_to_brief_epochs": held,
-        "short_run_s": run.seconds,
-        "short_run_epochs": len(run.history),
-    }
+    there = next((row.epoch for row in run.history if row.test_accuracy >= BAR), None)
+    seconds = sum(row.seconds for row in run.history[:there]) if there else None
+    return {"seconds": run.seconds, "epochs": len(run.history), "seconds_to_bar": seconds}
 
 
-def scaling() -> dict[str, dict[str, float]]:
-    """Seconds of four runs of model 9, two epochs each, on one and two workers, start included."""
-    from distributed import LocalCluster
+def peer_run() -> dict:
+    """PyTorch's own example on the same cores, until its test accuracy is at the bar."""
+    torch.set_num_threads(os.cpu_count())
+    accuracies = []
+    for seconds, accuracy in conventional.peer_epochs():
+        accuracies.append(accuracy)
+        print(f"the example: {accuracy:.2f} % after {seconds:.0f} s of training", flush=True)
+        if accuracy >= BAR:
+            return {"seconds_to_bar": seconds, "accuracies": accuracies}
+    return {"seconds_to_bar": None, "accuracies": accuracies}
 
-    recipe = replace(RECIPES["plateau"], epochs=2)
-    jobs = [Job("9-scaling", MODELS[9], recipe, seed) for seed in range(4)]
-    one_each = {"threads_per_worker": 1, "dashboard_address": None}
-    took: dict[str, dict[str, float]] = {"processes": {}, "dask": {}}
+
+def scaling() -> dict[str, float]:
+    """Seconds of four runs of model 9, two epochs each, by number of workers; start included."""
+    recipe, data = replace(RECIPES["plateau"], epochs=2), load_mnist()
+    wanted = {f"{seed}": Run("9-scaling", MODELS[9], recipe, seed) for seed in range(4)}
+    took = {}
     for workers in (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            failures = [f for _, f in on_this_machine(jobs, Path(folder), workers) if f]
-            took["processes"][str(workers)] = time.perf_counter() - started
-            started = time.perf_counter()
-            with LocalCluster(**one_each, n_workers=workers) as cluster:
-                address = cluster.scheduler_address
-                ends = on_cluster(jobs, Path(folder), address, lambda job, row: None)
-                failures += [f for _, f in ends if f]
-            took["dask"][str(workers)] = time.perf_counter() - started
+        started = time.perf_counter()
+        with connected(None, workers) as client:
+            failures = [why for _, why, _ in trained(client, wanted, data, "scaling") if why]
+        took[str(workers)] = time.perf_counter() - started
         if failures:
             raise RuntimeError("; ".join(failures))
     return took
@@ -66,11 +67,8 @@ def make_run_minutes() -> float:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(clone)], check=True)
         started = time.perf_counter()
-        subprocess.run(
-            ["make", f"ENV={sys.prefix}", "-o", f"{sys.prefix}/installed", "run"],
-            cwd=clone,
-            check=True,
-        )
+        environment = ["make", f"ENV={sys.prefix}", "-o", f"{sys.prefix}/installed"]
+        subprocess.run([*environment, "run"], cwd=clone, check=True)
         minutes = (time.perf_counter() - started) / 60
         subprocess.run(["git", "diff", "--exit-code", "--stat"], cwd=clone, check=True)
     return minutes

@@ -1,62 +1,70 @@
-"""Training written as everybody writes it: the yardstick of the benchmark.
+"""Training written as everybody writes it: the yardstick of the benchmark, and a peer.
 
-torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's own layers.
+torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's own layers. The
+peer is PyTorch's own MNIST example (repository pytorch/examples), written anew from its
+description.
 """
 
+import atexit
+import functools
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
+from torchvision.datasets.utils import extract_archive
 
 from models import NetworkConfig, build
-from utils.data import ROOT
-from utils.experiments import Recipe
-from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout
+from utils.data import CANONICAL, ROOT
+from utils.recipes import Recipe
+
+WARM_UP = 5  # steps
+PEER_EPOCHS = 14  # as the example has it
 
 
-def plain_network(config: NetworkConfig) -> nn.Module:
-    """The same network of nn.BatchNorm2d, nn.ReLU, nn.Dropout and nn.MaxPool2d."""
-    network = build(config)
-    network.pool = nn.MaxPool2d(2)
-    for stage in (network.edges, network.middle, network.late):
-        for index, layer in enumerate(stage):
-            if isinstance(layer, BatchNormAct2d):
-                parts = [nn.BatchNorm2d(layer.num_features), nn.ReLU()]
-            elif isinstance(layer, ReLUDropout):
-                parts = [nn.ReLU()]
-            else:
-                continue
-            stage[index] = nn.Sequential(*parts, *([nn.Dropout(layer.p)] if layer.p else []))
-    assert not any(isinstance(m, BatchNormAct2d | MaxPool2x2) for m in network.modules())
-    return network
+@functools.cache
+def root() -> Path:
+    """A folder with the extracted files that torchvision looks for; it goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="mnist-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in CANONICAL:
+        extract_archive(str(ROOT / "data" / "MNIST" / "raw" / f"{name}.gz"), str(raw))
+    return folder
 
 
-def loader(recipe: Recipe, workers: int) -> DataLoader:
+def loader(train: bool, rotations: tuple[float, ...], batch_size: int, workers: int) -> DataLoader:
     """Batches of torchvision's MNIST, one PIL rotation for each of the recipe's."""
-    transform = transforms.Compose(
-        [
-            *(transforms.RandomRotation(degrees) for degrees in recipe.rotations),
-            transforms.ToTensor(),
-            transforms.Normalize((0.1307,), (0.3081,)),
-        ]
-    )
-    dataset = datasets.MNIST(ROOT / "data", train=True, transform=transform)
-    return DataLoader(dataset, recipe.batch_size, shuffle=True, num_workers=workers)
+    turn = [transforms.RandomRotation(degrees) for degrees in rotations]
+    scale = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    dataset = datasets.MNIST(root(), train=train, transform=transforms.Compose([*turn, *scale]))
+    return DataLoader(dataset, batch_size, shuffle=train, num_workers=workers)
 
 
-def seconds_per_step(config: NetworkConfig, recipe: Recipe, workers: int, steps: int) -> float:
-    """Mean seconds of a training step over `steps` steps, after five that warm up."""
-    network = plain_network(config).train()
+def seconds_per_step(
+    config: NetworkConfig, recipe: Recipe, workers: int, steps: int, start_at: float = 0.0
+) -> float:
+    """Mean seconds of a training step over `steps` steps, after a few that warm up.
+
+    Waits, warmed up, for the wall time `start_at`.
+    """
+    network = build(config).train()
     optimizer = torch.optim.SGD(
         network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum
     )
-    for step, (images, labels) in enumerate(loader(recipe, workers)):
-        if step == 5:
+    batches = loader(True, recipe.rotations, recipe.batch_size, workers)
+    for step, (images, labels) in enumerate(batches):
+        if step == WARM_UP:
+            time.sleep(max(0.0, start_at - time.time()))
             started = time.perf_counter()
-        if step == 5 + steps:
+        if step == WARM_UP + steps:
             seconds = time.perf_counter() - started  # before the workers are shut down
             break
         optimizer.zero_grad()
@@ -65,3 +73,44 @@ def seconds_per_step(config: NetworkConfig, recipe: Recipe, workers: int, steps:
         optimizer.step()
         loss.item()
     return seconds / steps
+
+
+class Peer(nn.Module):
+    """The example's network: 1.2 million parameters, 3x3 to 32, 3x3 to 64, pool, 128, 10."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.classes = nn.Sequential(
+            nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),
+            nn.Linear(128, 10), nn.LogSoftmax(1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 1, 28, 28] -> [N, 10] log-probabilities."""
+        return self.classes(self.features(x))
+
+
+def peer_epochs() -> Iterator[tuple[float, float]]:
+    """Train the example as it is; yields (seconds of training so far, test accuracy in percent)."""
+    torch.manual_seed(1)
+    network = Peer()
+    optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+    train, test = loader(True, (), 64, 0), loader(False, (), 1000, 0)
+    seconds = 0.0
+    for _ in range(PEER_EPOCHS):
+        started = time.perf_counter()
+        network.train()
+        for images, labels in train:
+            optimizer.zero_grad()
+            F.nll_loss(network(images), labels).backward()
+            optimizer.step()
+        schedule.step()
+        seconds += time.perf_counter() - started
+        network.eval()
+        with torch.inference_mode():
+            hits = sum(int((network(x).argmax(1) == y).sum()) for x, y in test)
+        yield seconds, 100 * hits / len(test.dataset)

@@ -1,109 +1,71 @@
-"""Does the fast engine cost accuracy? Five seeds of model 9 on it and on a float32 reference.
+"""Does the fast engine cost accuracy? The same seeds on it and on a float32 reference.
 
-Twice: by the model's own recipe, whose schedule waits for a plateau, and by the short one, whose
-schedule is fixed. Seeds 0 to 2 of the fast path are the study's own records; the rest is in
-`records/engines/`, made with `make evidence`.
+Twice: by model 9's own recipe, whose schedule waits for a plateau, and by the short one, whose
+schedule is fixed.
 """
 
 from itertools import pairwise
 
 from utils.analysis import difference, final_test
-from utils.data import ROOT
-from utils.records import Record, job, load_all
+from utils.records import Record
+from utils.runs import study
+from utils.store import STUDY
+from utils.tables import markdown
 
-STUDY = ROOT / "records"
-FAST = STUDY / "engines" / "fast"
-REFERENCE = STUDY / "engines" / "float32"
-SEEDS = range(5)
 MARGIN = 0.05  # points
 
 
-def runs(experiment: str) -> tuple[list[Record], list[Record]]:
-    """The five runs on the fast path and the five on the reference path, by seed."""
-    wanted = job(experiment)
-    return tuple(
-        [
-            record
-            for record in load_all(folders)
-            if (record.label, record.config, record.recipe)
-            == (wanted.label, wanted.config, wanted.recipe)
-            and record.seed in SEEDS
-        ]
-        for folders in ([STUDY, FAST], [REFERENCE])
-    )
+def pairs(experiment: str) -> tuple[list[Record], list[Record]]:
+    """The runs on the fast path and those on the reference path, by seed."""
+    found = study([experiment, f"{experiment}-reference"], [STUDY])
+    return tuple(found.values())
 
 
-def plateau_table() -> str:
-    """Markdown: final test accuracy of every seed on both paths and when the rate dropped."""
-    fast, reference = runs("9")
-    lines = [
-        "| seed | fast path, test % | rate drops after epoch | reference, test % "
-        "| rate drops after epoch |",
-        "|---|--:|--:|--:|--:|",
+def table(experiment: str) -> str:
+    """Markdown: final test accuracy of every seed on both paths, and when the rate dropped."""
+    fast, reference = pairs(experiment)
+    watched = fast[0].run.recipe.schedule == "plateau"
+    columns = ["seed", "fast path, test %", "reference, test %"]
+    if watched:
+        columns[2:2] = ["rate drops after epoch"]
+        columns.append("rate drops after epoch")
+    rows = [
+        (a.run.seed, *_cells(a, watched), *_cells(b, watched))
+        for a, b in zip(fast, reference, strict=True)
     ]
-    for ours, theirs in zip(fast, reference, strict=True):
-        lines.append(f"| {ours.seed} | {_cells(ours)} | {_cells(theirs)} |")
-    lines.append(f"| mean | {final_test(fast)} | | {final_test(reference)} | |")
-    return "\n".join(lines)
+    empty = ("",) if watched else ()
+    rows.append(("mean", final_test(fast), *empty, final_test(reference), *empty))
+    return markdown(columns, rows)
 
 
-def _drops(record: Record) -> list[int]:
-    """The epochs after which the learning rate dropped."""
-    return [
-        before.epoch
+def _cells(record: Record, watched: bool) -> tuple[str, ...]:
+    drops = [
+        str(before.epoch)
         for before, after in pairwise(record.history)
         if after.learning_rate < before.learning_rate
     ]
+    accuracy = f"{record.test_accuracy[-1]:.2f}"
+    return (accuracy, ", ".join(drops) or "never") if watched else (accuracy,)
 
 
-def _cells(record: Record) -> str:
-    when = ", ".join(map(str, _drops(record))) or "never"
-    return f"{record.test_accuracy[-1]:.2f} | {when}"
-
-
-def plateau_text() -> str:
-    """The difference of the means, whether it is within the margin, and what chance did to it."""
-    fast, reference = runs("9")
-    line = f"Fast minus reference: {_apart(fast, reference)}."
-    settled = [[record for record in records if _drops(record)] for records in (fast, reference)]
-    if [len(records) for records in settled] != [len(fast), len(reference)]:
-        line += (
-            " Whether and when this schedule drops the rate is chance (notebook 3), and a run in "
-            "which it never does ends lower on either path. Without such runs, "
-            f"{len(settled[0])} against {len(settled[1])} remain: {_apart(*settled)}."
-        )
-    return line
-
-
-def fixed_table() -> str:
-    """Markdown: the same of the short recipe."""
-    fast, reference = runs("9-short")
-    lines = ["| seed | fast path, test % | reference, test % |", "|---|--:|--:|"]
-    for ours, theirs in zip(fast, reference, strict=True):
-        accuracies = f"{ours.test_accuracy[-1]:.2f} | {theirs.test_accuracy[-1]:.2f}"
-        lines.append(f"| {ours.seed} | {accuracies} |")
-    lines.append(f"| mean | {final_test(fast)} | {final_test(reference)} |")
-    return "\n".join(lines)
-
-
-def fixed_text() -> str:
-    """The difference of the means where no schedule waits for a plateau."""
-    return f"Fast minus reference: {_apart(*runs('9-short'))}."
-
-
-def _apart(fast: list[Record], reference: list[Record]) -> str:
+def text(experiment: str) -> str:
+    """The difference of the means, and what the interval can and cannot exclude."""
+    fast, reference = pairs(experiment)
     apart = difference(fast, reference)
-    within = "within" if abs(apart.mean) <= MARGIN else "**outside**"
-    sign = "clear of chance" if apart.clear else "not clear of chance"
-    return (
-        f"{apart.mean:+.3f} points (standard error {apart.error:.3f}), {within} the margin of "
-        f"{MARGIN} points, {sign}"
-    )
+    widest = max(abs(apart.low), abs(apart.high))
+    if widest < MARGIN:
+        verdict = f"a difference of {MARGIN} points or more is excluded"
+    else:
+        verdict = (
+            f"{len(fast)} seeds cannot tell a difference of {MARGIN} points from none; what they "
+            f"exclude is one of more than {widest:.2f}"
+        )
+    return f"Fast minus reference: {apart}: {verdict}."
 
 
 def blocks() -> dict[str, str]:
     """The generated blocks of benchmarks/README.md about the two paths."""
     return {
-        "engines": f"{plateau_table()}\n\n{plateau_text()}",
-        "engines-fixed": f"{fixed_table()}\n\n{fixed_text()}",
+        "engines": f"{table('9')}\n\n{text('9')}",
+        "engines-fixed": f"{table('9-short')}\n\n{text('9-short')}",
     }

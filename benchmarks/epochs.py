@@ -1,122 +1,143 @@
-"""Seconds of a training epoch: conventional, one run of ours on all cores, a sweep of ours."""
+"""Seconds of a training epoch: conventional, one run of ours on all cores, a sweep of ours.
 
+Every way is timed once per round, one after the other, so that a ratio is taken within a round.
+The yardstick gets the same chance as ours: the best of 0, 1 and 2 loader workers, and as many
+conventional runs at once as there are cores where ours are a sweep.
+"""
+
+import multiprocessing
 import os
-import statistics
+import sys
 import time
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
 
+import psutil
 import torch
-from joblib.externals.loky import ProcessPoolExecutor
 from torch import nn
 
 from benchmarks import conventional
 from models import MODELS, NetworkConfig, build
 from utils.data import load_mnist, split_validation
-from utils.experiments import EXPERIMENTS, RECIPES, Recipe
-from utils.training import _Trainer, best_engine
-from utils.workers import keep_memory
+from utils.engine import best_engine
+from utils.recipes import Recipe, get_experiment
+from utils.sweep import keep_memory
+from utils.training import Trainer
 
-MEASURED = (1, 4, 9, 10)  # models
-ROUNDS = 5
 CONVENTIONAL_STEPS = 60  # timed per round
 STEPS = 240  # the same of ours, so that every way is watched for some seconds
 WARM_UP = 10  # steps before
 EPOCH_IMAGES = 55_000
-_trainers: dict[tuple, _Trainer] = {}  # of this process
+LOADER_WORKERS = (0, 1, 2)
+BUSY = 15  # percent of the processor that others may use
+_trainers: dict[tuple, Trainer] = {}  # of this process
 
 
 def recipe_of(model: int) -> Recipe:
     """The recipe of one of the ten models."""
-    return RECIPES[EXPERIMENTS[str(model)].recipe]
+    return get_experiment(model).recipe
 
 
-def trainer(model: int, precision: str | None, threads: int) -> _Trainer:
+def trainer(model: int, precision: str | None, threads: int) -> Trainer:
     """A trainer of this process, on the training split of 55,000 images."""
     key = model, precision, threads
     torch.set_num_threads(threads)
     if key not in _trainers:
         train, _ = split_validation(load_mnist().train)
         engine = best_engine("cpu", precision)
-        _trainers[key] = _Trainer(MODELS[model], recipe_of(model), train, engine, seed=0)
+        _trainers[key] = Trainer(MODELS[model], recipe_of(model), train, engine, seed=0)
     return _trainers[key]
 
 
-def our_seconds_per_step(ours: _Trainer, start_at: float = 0.0) -> float:
+def our_seconds_per_step(ours: Trainer, start_at: float = 0.0) -> float:
     """Mean seconds of a training step of `fit`; waits, warmed up, for the wall time `start_at`."""
     images, labels, size = ours.images, ours.labels, ours.recipe.batch_size
+    steps_per_epoch = ours.steps_per_epoch
     try:
         for steps in (WARM_UP, STEPS):
             ours.images, ours.labels = images[: size * steps], labels[: size * steps]
+            ours.steps_per_epoch = steps
             if steps == STEPS:
                 time.sleep(max(0.0, start_at - time.time()))
             started = time.perf_counter()
-            ours._train(1, [])
+            ours.train_epoch(1)
         return (time.perf_counter() - started) / STEPS
     finally:
-        ours.images, ours.labels = images, labels
+        ours.images, ours.labels, ours.steps_per_epoch = images, labels, steps_per_epoch
 
 
-def _sweep_step(model: int, start_at: float) -> float:
+def _our_step(model: int, start_at: float) -> float:
     keep_memory()  # as the workers of a sweep do
     return our_seconds_per_step(trainer(model, None, 1), start_at)
 
 
-def sweep_seconds_per_step(pool: ProcessPoolExecutor, model: int, count: int) -> float:
-    """Seconds per step and run when `count` processes of one thread train at once."""
-    start_at = time.time() + 2
-    futures = [pool.submit(_sweep_step, model, start_at) for _ in range(count)]
+def _conventional_step(model: int, start_at: float) -> float:
+    torch.set_num_threads(1)
+    arguments = MODELS[model], recipe_of(model), 0, CONVENTIONAL_STEPS
+    return conventional.seconds_per_step(*arguments, start_at)
+
+
+def at_once(pool: ProcessPoolExecutor, step, model: int, count: int, lead: float) -> float:
+    """Seconds per step and run when `count` processes of one thread train at once.
+
+    Args:
+        pool: of `count` processes or more.
+        step: `_our_step` or `_conventional_step`.
+        model: which of the ten.
+        count: of processes.
+        lead: seconds until all start together, warmed up.
+    """
+    start_at = time.time() + lead
+    futures = [pool.submit(step, model, start_at) for _ in range(count)]
     return max(future.result() for future in futures) / count
 
 
-def measure() -> dict[int, dict]:
-    """All rounds of all models, interleaved; {model: figures}, seconds per epoch."""
+def one_round(model: int, pool: ProcessPoolExecutor, full: bool) -> dict[str, float]:
+    """Seconds per epoch of every way to train the model; the slow, unpaired ones if `full`."""
     cores = os.cpu_count()
-    names = ("workers_0", "workers_2", "run", "run_float32", "sweep", "one_thread")
-    rounds: dict[int, dict[str, list[float]]] = {m: {n: [] for n in names} for m in MEASURED}
-    with ProcessPoolExecutor(cores, timeout=None) as pool, ProcessPoolExecutor(1) as alone:
-        for round_ in range(-1, ROUNDS):  # the first round compiles and fills caches
-            for model in MEASURED:
-                seconds = _one_round(model, cores, pool, alone)
-                print(f"round {round_ + 1} of {ROUNDS}, model {model}:", end="")
-                for name, step in seconds.items():
-                    epoch = step * EPOCH_IMAGES / recipe_of(model).batch_size
-                    print(f"  {name} {epoch:.2f} s", end="", flush=True)
-                    if round_ >= 0:
-                        rounds[model][name].append(epoch)
-                print()
-    return {model: _figures(rounds[model]) for model in MEASURED}
-
-
-def _one_round(model: int, cores: int, pool, alone) -> dict[str, float]:
-    """Seconds per step of every way to train the model."""
     config, recipe = MODELS[model], recipe_of(model)
     torch.set_num_threads(cores)
     seconds = {
-        f"workers_{workers}": conventional.seconds_per_step(
+        f"conventional_{workers}": conventional.seconds_per_step(
             config, recipe, workers, CONVENTIONAL_STEPS
         )
-        for workers in (0, 2)
+        for workers in LOADER_WORKERS
     }
     seconds["run"] = our_seconds_per_step(trainer(model, None, cores))
-    seconds["run_float32"] = our_seconds_per_step(trainer(model, "float32", cores))
-    seconds["sweep"] = sweep_seconds_per_step(pool, model, cores)
-    seconds["one_thread"] = sweep_seconds_per_step(alone, model, 1)
-    return seconds
+    seconds["conventional_at_once"] = at_once(pool, _conventional_step, model, cores, 3)
+    seconds["sweep"] = at_once(pool, _our_step, model, cores, 2)
+    if full:
+        seconds["run_float32"] = our_seconds_per_step(trainer(model, "float32", cores))
+        seconds["one_thread"] = at_once(pool, _our_step, model, 1, 1)
+    return {name: step * EPOCH_IMAGES / recipe.batch_size for name, step in seconds.items()}
 
 
-def _figures(rounds: dict[str, list[float]]) -> dict:
-    medians = {name: statistics.median(values) for name, values in rounds.items()}
-    usual = min(medians["workers_0"], medians["workers_2"])
-    return {
-        "conventional_s": usual,
-        "run_s": medians["run"],
-        "run_float32_s": medians["run_float32"],
-        "sweep_s": medians["sweep"],
-        "one_thread_s": medians["one_thread"],
-        "run_ratio": medians["run"] / usual,
-        "sweep_ratio": medians["sweep"] / usual,
-        "rounds": rounds,
-    }
+def measure(models: tuple[int, ...], rounds: int, full: bool) -> dict[int, dict[str, list[float]]]:
+    """All rounds of all models, interleaved: {model: {way: seconds per epoch, one per round}}."""
+    found: dict[int, dict[str, list[float]]] = {model: {} for model in models}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+        for round_ in range(rounds + 1):  # the first one compiles and fills caches
+            for model in models:
+                wait_until_quiet()
+                seconds = one_round(model, pool, full)
+                line = "  ".join(f"{name} {value:.2f}" for name, value in seconds.items())
+                name = f"round {round_} of {rounds}" if round_ else "warming up"
+                print(f"{name}, model {model}, s per epoch: {line}", flush=True)
+                for name, value in seconds.items():
+                    if round_:
+                        found[model].setdefault(name, []).append(value)
+    return found
+
+
+def wait_until_quiet(tries: int = 20) -> None:
+    """Return when nobody else uses the processor; says so while it waits, and gives up in time."""
+    for _ in range(tries):
+        load = psutil.cpu_percent(interval=1)
+        if load <= BUSY:
+            return
+        print(f"others use {load:.0f} % of the processor; waiting", file=sys.stderr, flush=True)
+        time.sleep(4)
+    print("this machine stays busy: the figures are upper bounds", file=sys.stderr, flush=True)
 
 
 def training_macs(config: NetworkConfig) -> int:
@@ -130,44 +151,65 @@ def training_macs(config: NetworkConfig) -> int:
     def count(layer: nn.Conv2d, _, output: torch.Tensor) -> None:
         counts.append(output[0].numel() * layer.weight[0].numel())
 
-    network = build(config).eval()
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(count)
-    network(torch.zeros(1, 1, 28, 28))
+    with torch.device("meta"):
+        network = build(config)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_hook(count)
+        network(torch.empty(2, 1, 28, 28))
     return 3 * sum(counts) - counts[0]
 
 
-def matmul_gflops() -> dict[str, float]:
-    """The machine's peak on all cores, 10^9 operations per second: the best of ten products."""
-    torch.set_num_threads(os.cpu_count())
-    peak = {}
-    for name in ("float32", "bfloat16"):
-        a = torch.randn(2048, 2048).to(getattr(torch, name))
-        best = float("inf")
-        for _ in range(10):
-            started = time.perf_counter()
-            a @ a
-            best = min(best, time.perf_counter() - started)
-        peak[name] = 2 * 2048**3 / best / 1e9
-    return peak
-
-
-def peak_share(config: NetworkConfig, seconds: float, peak: dict[str, float]) -> float:
-    """Share of the matmul peak, in the precision trained in, that an epoch's arithmetic takes."""
-    operations = 2 * training_macs(config) * EPOCH_IMAGES
-    return operations / seconds / 1e9 / peak[best_engine("cpu").precision]
-
-
-def gpu_seconds() -> dict[str, float] | None:
-    """Seconds of a run of model 9 on a CUDA device, by epochs; None without one."""
-    if not torch.cuda.is_available():
-        return None
-    from utils.training import fit
-
-    took, data, recipe = {}, load_mnist(), recipe_of(9)
-    for epochs in (1, 5, 15):  # the first one warms up
+def best_seconds(function, repeats: int = 10) -> float:
+    """Fastest of some calls, seconds."""
+    best = float("inf")
+    for _ in range(repeats):
         started = time.perf_counter()
-        fit(MODELS[9], replace(recipe, epochs=epochs), data, 0, engine=best_engine("cuda"))
-        took[str(epochs)] = time.perf_counter() - started
-    return took
+        function()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def peaks() -> dict[str, float]:
+    """The machine's limits on all cores, in the precisions that are trained in.
+
+    Matmul of 2048 x 2048 in 10^9 operations a second; a copy of 256 MB in 10^9 bytes a second,
+    read and written.
+    """
+    torch.set_num_threads(os.cpu_count())
+    found = {}
+    for name in sorted({"float32", best_engine("cpu").precision}):
+        a = torch.randn(2048, 2048).to(getattr(torch, name))
+        found[f"{name}_gflops"] = 2 * 2048**3 / best_seconds(lambda a=a: a @ a) / 1e9
+    source, target = torch.ones(64_000_000), torch.empty(64_000_000)
+    found["copy_gbs"] = 2 * 4 * 64_000_000 / best_seconds(lambda: target.copy_(source)) / 1e9
+    return found
+
+
+def profile(model: int, steps: int = 40) -> dict[str, float]:
+    """Shares of a step's processor time on one thread: {kind of operation: 0..1}."""
+    ours = trainer(model, None, 1)
+    size = ours.recipe.batch_size
+    index = torch.arange(size * steps).split(size)
+    for part in index[:5]:
+        ours.step(part, None)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities) as profiled:
+        for part in index:
+            ours.step(part, None)
+    kinds = {
+        "convolution, backward": ("convolution_backward",),
+        "convolution, forward": ("mkldnn_convolution", "_convolution"),
+        "batch norm, ReLU, dropout": ("BatchNormAct", "ReLUDropout", "BatchNorm", "batch_norm"),
+        "max pooling": ("MaxPool", "max_pool"),
+    }
+    times = dict.fromkeys([*kinds, "all else"], 0.0)
+    for event in profiled.key_averages():
+        for kind, marks in kinds.items():
+            if any(mark in event.key for mark in marks):
+                times[kind] += event.self_cpu_time_total
+                break
+        else:
+            times["all else"] += event.self_cpu_time_total
+    total = sum(times.values())
+    return {kind: taken / total for kind, taken in times.items()}

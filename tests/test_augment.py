@@ -6,8 +6,9 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as T
 
-from utils.augment import batch, draw_warps, normalise, warp
-from utils.experiments import Recipe
+from utils import fast
+from utils.augment import batch, draw_warps, normalise, warp, warp_angles
+from utils.recipes import Recipe
 
 
 def draw(recipe: Recipe, count: int = 4_000, seed: int = 0) -> torch.Tensor:
@@ -80,19 +81,38 @@ def test_outside_is_background(mnist):
 
 
 @pytest.mark.parametrize("degrees", [0.0, 15.0, 180.0])
-def test_a_compiled_batch_equals_the_warped_and_normalised_images(mnist, degrees):
+def test_a_compiled_batch_equals_the_plain_one(mnist, degrees):
     recipe = Recipe(rotations=(degrees,), translate=0.3, scale=0.2, shear=10.0)
     index = torch.randint(1_000, (300,), generator=torch.Generator().manual_seed(4))
-    matrices = draw(recipe, 300)
-    statistics = (0.13, 0.31)
-    pixels = mnist.train.images[index].unsqueeze(1).float() / 255
-    expected = normalise(warp(pixels, matrices), statistics)
-    got = batch(mnist.train.images, index, matrices, statistics)
+    arguments = mnist.train.images, index, draw(recipe, 300), (0.13, 0.31)
+    expected, got = batch(*arguments), fast.warped_batch(*arguments)
+    assert got.shape == expected.shape == (300, 1, 28, 28)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
-def test_a_batch_without_warps_is_the_normalised_images(mnist):
+def test_the_wildest_warps_stay_inside_the_compiled_batch(mnist):
+    """Beyond any recipe: what lies outside the image is background, not other memory."""
+    matrices = torch.tensor([[[1e6, 0, 0], [0, 1e6, 0]], [[1, 0, 1e9], [0, 1, -1e9]]])
+    images = mnist.train.images[:1]
+    got = fast.warped_batch(images, torch.zeros(2, dtype=torch.int64), matrices, (0.0, 1.0))
+    assert got[1].abs().max() == 0
+    assert got.min() >= 0
+    assert got.max() <= 1
+
+
+def test_a_batch_is_the_warped_and_normalised_images(mnist):
     index = torch.tensor([5, 3, 5])
-    got = batch(mnist.train.images, index, None, (0.5, 0.5))
-    assert got.shape == (3, 1, 28, 28)
-    torch.testing.assert_close(got[1, 0], mnist.train.images[3] / 127.5 - 1)
+    matrices = draw(Recipe(rotations=(15.0,)), 3)
+    pixels = mnist.train.images[index].unsqueeze(1).float() / 255
+    got = batch(mnist.train.images, index, matrices, (0.5, 0.25))
+    assert torch.equal(got, normalise(warp(pixels, matrices), (0.5, 0.25)))
+    plain = batch(mnist.train.images, index, None, (0.5, 0.5))
+    assert plain.shape == (3, 1, 28, 28)
+    torch.testing.assert_close(plain[1, 0], mnist.train.images[3] / 127.5 - 1)
+
+
+def test_the_angles_in_captions_are_those_drawn():
+    matrices = draw(Recipe(rotations=(30.0,), translate=0.1), 50)
+    assert warp_angles(matrices) == pytest.approx(angles(matrices).tolist())
+    quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
+    assert warp_angles(quarter) == pytest.approx([90.0])

@@ -1,10 +1,17 @@
 import dataclasses
+import os
+import shutil
+import subprocess
+import sys
 
+import numpy
 import pytest
 import torch
 from torch.nn import functional as F
 
-from models import EVERY_3X3, MODELS, NetworkConfig, build, changes
+from models import EVERY_3X3, MODELS, NetworkConfig, build
+from utils.data import ROOT
+from utils.recipes import changes
 from utils.tables import hand_count
 
 COUNTS = [75_408, 14_760, 9_446, 8_714, 8_694, 5_194, 7_598, 7_598, 7_598, 6_022]
@@ -28,6 +35,48 @@ def test_parameter_count_is_exact_and_agrees_with_the_hand_formula(model, count)
     assert hand_count(MODELS[model]) == count
 
 
+ALONE = """
+import sys
+import numpy, torch
+import models
+assert models.__file__.startswith(sys.argv[1]), models.__file__
+assert not {"utils", "pydantic", "numba"} & set(sys.modules)
+try:
+    import utils
+except ModuleNotFoundError:
+    pass
+else:
+    sys.exit(f"the project is in reach: {utils}")
+for model in models.MODELS:
+    print(sum(p.numel() for p in models.build(model).parameters()))
+arrays = numpy.load(sys.argv[2])
+network = models.build(9)
+network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
+images = (torch.from_numpy(numpy.load(sys.argv[3])).unsqueeze(1) / 255 - 0.1307) / 0.3081
+with torch.no_grad():
+    print(*network.eval()(images).argmax(1).tolist())
+"""
+
+
+def test_the_file_alone_builds_all_ten_and_loads_committed_weights(tmp_path, mnist):
+    shutil.copy(ROOT / "models.py", tmp_path)
+    numpy.save(tmp_path / "images.npy", mnist.test.images[:50].numpy())
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    weights = ROOT / "records" / "9-final" / "seed-00.npz"
+    run = subprocess.run(
+        [sys.executable, "-c", ALONE, str(tmp_path), str(weights), str(tmp_path / "images.npy")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    *counts, digits = run.stdout.splitlines()
+    assert list(map(int, counts)) == COUNTS
+    right = torch.tensor(list(map(int, digits.split()))) == mnist.test.labels[:50]
+    assert right.sum() >= 49
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_output_is_log_probabilities_and_every_gradient_is_finite(model):
     torch.manual_seed(0)
@@ -44,7 +93,7 @@ def test_output_is_log_probabilities_and_every_gradient_is_finite(model):
 
 @pytest.mark.parametrize("model", DECLARED)
 def test_the_declared_idea_changed_and_nothing_else_did(model):
-    assert set(changes(model)) == DECLARED[model]
+    assert set(changes(MODELS[model - 1], MODELS[model])) == DECLARED[model]
     before, after = (build(m).state_dict() for m in (model - 1, model))
     channels = {"edges", "squeeze_1", "middle", "squeeze_2", "late"}
     if not DECLARED[model] & (channels | {"head"}):
@@ -60,14 +109,19 @@ def test_model_5_loses_exactly_the_fifth_batch_norm():
     before, after = (build(m).state_dict() for m in (4, 5))
     lost = {name: tensor for name, tensor in before.items() if name not in after}
     assert set(after) <= set(before)
-    assert {name.rsplit(".", 1)[0] for name in lost} == {"late.1"}
-    assert sum(lost[f"late.1.{kind}"].numel() for kind in ("weight", "bias")) == 20
+    assert {name.rsplit(".", 1)[0] for name in lost} == {"late.norm5"}
+    assert sum(lost[f"late.norm5.{kind}"].numel() for kind in ("weight", "bias")) == 20
 
 
-def test_dropout_follows_every_3x3_convolution_but_the_last():
-    rates = [m.p for m in build(9).modules() if hasattr(m, "p")]
-    assert rates == [0.01] * 5 + [0.0]
-    assert [m.p for m in build(4).modules() if hasattr(m, "p")] == [0.0] * 6
+def test_the_layers_of_a_convolution_come_in_the_order_of_the_study():
+    network = build(9)
+    assert list(network.edges._modules) == [
+        "conv1", "norm1", "relu1", "drop1", "conv2", "norm2", "relu2", "drop2"
+    ]  # fmt: skip
+    rates = {n: m.p for n, m in network.named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert list(rates.values()) == [0.01] * 5
+    assert not any("6" in name for name in rates)
+    assert not any(isinstance(m, torch.nn.Dropout) for m in build(4).modules())
 
 
 def test_configs_are_frozen():
@@ -86,17 +140,39 @@ def test_unknown_model_lists_the_valid_ones():
         build(11)
 
 
+NAN = float("nan")
+EDGES = r"edges must be a tuple of two whole numbers of 1 or more, not \("
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"head": "linear"}, "head must be"),
-        ({"batch_norm": (7,)}, "batch_norm lists"),
-        ({"dropout": 1.0}, "dropout must be in"),
+        ({"edges": (0, 0)}, EDGES + r"0, 0\)"),
+        ({"edges": (8,)}, EDGES + r"8,\)"),
+        ({"edges": (True, 8)}, EDGES + r"True, 8\)"),
+        ({"late": [8, 8]}, "late must be a tuple"),
+        ({"middle": 8}, "middle must be a tuple"),
+        ({"squeeze_1": "8"}, "squeeze_1 must be a whole number of 1 or more, not '8'"),
+        ({"squeeze_1": True}, "squeeze_1 must be a whole number of 1 or more, not True"),
+        ({"squeeze_2": None}, "squeeze_2 must be a whole number of 1 or more, not None"),
+        ({"squeeze_2": 8.0}, "squeeze_2 must be a whole number of 1 or more, not 8.0"),
+        ({"head": "linear"}, "head must be 'conv6x6' or 'gap', not 'linear'"),
+        ({"batch_norm": (7,)}, r"batch_norm lists 3x3 convolutions, 1 to 6 in order, not \(7,\)"),
+        ({"batch_norm": (1, 1)}, "batch_norm lists"),  # the same network must have one key
+        ({"batch_norm": (2, 1)}, "batch_norm lists"),
+        ({"batch_norm": (True,)}, "batch_norm lists"),
+        ({"batch_norm": ([1],)}, "batch_norm lists"),
+        ({"batch_norm": 1}, "batch_norm lists"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
+        ({"dropout": "x"}, r"dropout must be in \[0, 1\), not 'x'"),
+        ({"dropout": NAN}, r"dropout must be in \[0, 1\), not nan"),
+        ({"dropout": False}, r"dropout must be in \[0, 1\), not False"),
     ],
 )
 def test_bad_config(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^config: {message}") as error:
         dataclasses.replace(MODELS[1], **fields)
+    assert "\n" not in str(error.value)
 
 
 def test_a_config_of_ones_own_builds():

@@ -8,42 +8,44 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
-from utils import readme
+from tools import pages
 from utils.data import ROOT
+from utils.runs import study
+from utils.store import STUDY
 
 TEXT = (ROOT / "README.md").read_text()
-# Preinstalled in Colab, August 2026; torchinfo is the one thing to install there.
+# Preinstalled in Colab, August 2026.
 COLAB = {
     "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.1.3", "matplotlib": "3.10.0",
-    "ipykernel": "6.17.1", "numba": "0.60.0",
+    "ipykernel": "6.17.1", "numba": "0.60.0", "scipy": "1.16.3", "pydantic": "2.12.3",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def runs():
-    return readme.study()
+    return study(folders=[STUDY])
 
 
-@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_generated_figures_are_current(runs, page):
     text = page.read_text()
-    assert readme.renewed(text, runs) == text
+    assert pages.renewed(text, runs) == text
     assert not re.search(r"-->\n<!-- end", text), "a block is empty"
 
 
 def test_the_check_notices_a_wrong_figure(runs):
     figure = re.search(r"\d\d\.\d\d ± ", TEXT)[0]
-    assert readme.renewed(TEXT.replace(figure, "99.99 ± ", 1), runs) == TEXT
+    assert pages.renewed(TEXT.replace(figure, "99.99 ± ", 1), runs) == TEXT
 
 
 def test_the_picture_is_current(runs):
-    assert readme.picture_text(readme.PICTURE) == readme.picture_alt(runs)
+    assert pages.picture_text(pages.PICTURE) == pages.picture_alt(runs)
 
 
 def test_no_accuracy_is_typed_outside_the_generated_blocks():
     typed = set()
-    for page in readme.PAGES:
-        typed |= set(re.findall(r"\d+\.\d+ ?%", readme.BLOCK.sub("", page.read_text())))
+    for page in pages.PAGES:
+        typed |= set(re.findall(r"\d+\.\d+ ?%", pages.BLOCK.sub("", page.read_text())))
     assert typed == {"99.4 %"}
 
 
@@ -56,7 +58,7 @@ def test_the_worked_example_runs(small_root, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert re.search(r"^\d+ parameters, \d", result.stdout, re.MULTILINE)
-    assert len(list(tmp_path.glob("9-plateau-varied-seed0-*.json"))) == 1
+    assert len(list(tmp_path.glob("9-varied-*/seed-00.json"))) == 1
 
 
 def test_everything_the_readme_names_exists():
@@ -73,8 +75,7 @@ def test_everything_the_readme_names_exists():
 def test_every_module_has_its_line_in_the_layout():
     layout = re.search(r"## Layout\n\n```\n(.*?)```", TEXT, re.DOTALL)[1]
     modules = {f"utils/{path.name}" for path in (ROOT / "utils").glob("*.py")}
-    missing = {name for name in modules if name not in layout}
-    assert missing <= {"utils/__init__.py", "utils/files.py", "utils/published.py"}
+    assert {name for name in modules if name not in layout} == {"utils/__init__.py"}
 
 
 def requirements(name: str) -> dict[str, Requirement]:

@@ -1,255 +1,217 @@
-import dataclasses
-import json
-import os
+import gzip
+import random
+import shutil
 from dataclasses import replace
 
-import numpy
 import pytest
+import torch
 
-from benchmarks import engines
 from models import MODELS
-from utils import records, search
-from utils.experiments import RECIPES, Recipe
-from utils.records import (
-    Job,
-    RecordError,
-    RunInterruptedError,
-    find,
-    load,
-    load_all,
-    load_network,
-    run_key,
-    train,
-    verify,
-)
-from utils.training import ENGINE, EpochRow, NonFiniteLossError
-
-QUICK = Recipe(learning_rate=0.05, batch_size=100, epochs=2)
-JOB = Job("4-quick", MODELS[4], QUICK, 0)
+from tests.conftest import QUICK, RUN, forge, seal, unseal
+from utils import data, store
+from utils.data import DataError, load_mnist
+from utils.engine import ENGINE_VERSION
+from utils.records import RecordError
+from utils.store import load, load_network
 
 
-@pytest.fixture
-def record(small, tmp_path):
-    return train(JOB, small, tmp_path)
-
-
-def edit(record, **fields):
-    content = json.loads(record.path.read_text())
-    content.update(fields)
-    record.path.write_text(json.dumps(content))
-
-
-def test_a_record_is_found_verified_and_complete(record, small, tmp_path):
-    found = find(record.key, [tmp_path])
-    assert found == record
-    assert "weights verified, test accuracy re-measured" in verify(found, small)
-    content = json.loads(record.path.read_text())
-    for name in ("config", "recipe", "seed", "history", "confusion", "versions", "engine",
-                 "seconds", "weights_sha256", "parameters", "engine_version"):  # fmt: skip
-        assert content[name] or name == "seed", name
-    assert {"device", "threads", "precision", "layout", "fused"} == set(content["engine"])
-    assert sum(map(sum, found.confusion)) == len(small.test)
-    assert not list(tmp_path.glob("*.partial.json"))
+def assert_refused(path, message=None):
+    """One line, of the one kind, that names the file and the remedy."""
+    with pytest.raises(RecordError, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "is damaged" in str(caught.value)
+    assert "or delete it to train the run again" in str(caught.value)
 
 
 def test_the_key_names_everything_that_decides_a_run():
-    base = run_key(MODELS[4], QUICK, 0, "data")
-    assert base == run_key(MODELS[4], QUICK, 0, "data")
-    others = [
-        run_key(MODELS[5], QUICK, 0, "data"),
-        run_key(MODELS[4], replace(QUICK, momentum=0.8), 0, "data"),
-        run_key(MODELS[4], QUICK, 1, "data"),
-        run_key(MODELS[4], QUICK, 0, "other data"),
+    runs = [
+        RUN,
+        replace(RUN, config=MODELS[5]),
+        replace(RUN, recipe=replace(QUICK, momentum=0.8)),
+        replace(RUN, seed=1),
+        replace(RUN, measure_test=False),
+        replace(RUN, reference=True),
     ]
-    assert len({base, *others}) == 5
+    keys = {run.key("da7a") for run in runs}
+    assert len(keys | {RUN.key("0000"), RUN.key("da7a", ENGINE_VERSION + 1)}) == 8
+    assert replace(RUN, name="5").key("da7a") == RUN.key("da7a")
 
 
-def test_a_run_is_trained_once_and_then_replayed(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MNIST_RECORDS", str(tmp_path))
-    monkeypatch.setenv("MNIST_RUNS", str(tmp_path))
-    live = records.run(4, recipe=QUICK, data=small)
-    assert "trained" in capsys.readouterr().out
-    monkeypatch.setattr(records, "fit", None)  # training again would fail
-    replayed = records.run(4, recipe=QUICK, data=small)
-    assert replayed == live
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in printed[:2]] == [["epoch", "1"], ["epoch", "2"]]
-    assert printed[2].startswith("replayed 4-constant-varied-seed0")
+def test_a_key_treats_15_and_15_0_alike():
+    whole, broken = (
+        replace(RUN, recipe=replace(QUICK, rotations=angles)) for angles in ((6.9, 15), [6.9, 15.0])
+    )
+    assert whole.key("da7a") == broken.key("da7a") != RUN.key("da7a")
+    assert whole == broken
 
 
-def test_changing_one_number_makes_another_run():
-    assert records.job(4).label == "4-constant"
-    varied = records.job(4, recipe=replace(RECIPES["constant"], momentum=0.8))
-    assert varied.label == "4-constant-varied"
-    assert varied.key("data") != records.job(4).key("data")
+def flips(path, places, read, same):
+    """Flip a byte at each place in turn; (unnoticed and changed, found in one line)."""
+    whole, silent, messages = path.read_bytes(), 0, []
+    draw = random.Random(0)
+    for place in places:
+        flipped = bytes([whole[place] ^ draw.randrange(1, 256)])
+        path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        try:
+            silent += not same(read())
+        except (RecordError, DataError) as error:
+            messages.append(str(error))
+    path.write_bytes(whole)
+    assert not any("\n" in message for message in messages)
+    return silent, len(messages)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}', "null", '{"config": []}'])
-def test_damaged_record(record, content):
-    record.path.write_text(content)
-    with pytest.raises(RecordError, match=f"record .*{record.path.name} is damaged"):
-        load(record.path)
+def anywhere(number, stop, start=0):
+    draw = random.Random(1)
+    return [draw.randrange(start, stop) for _ in range(number)]
+
+
+def test_every_changed_byte_of_a_record_is_found(record):
+    def read():
+        store._load.cache_clear()  # one tick of the file system's clock may see several flips
+        return load(record.path)
+
+    places = anywhere(300, record.path.stat().st_size)
+    silent, found = flips(record.path, places, read, lambda read: read == record)
+    assert silent == 0
+    assert found >= 295  # a line feed may become a carriage return
+
+
+def test_every_changed_byte_of_the_weights_is_found(record):
+    state = load_network(record).state_dict()
+
+    def same(network):
+        return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+    size = record.weights_path.stat().st_size
+    places = anywhere(60, size) + anywhere(60, size, size - 1_500)  # the archive's directory
+    silent, found = flips(record.weights_path, places, lambda: load_network(record), same)
+    assert silent == 0
+    assert found >= 60  # in the directory, some mean nothing
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_changed_byte_of_the_data_is_found(small_root, tmp_path, packed):
+    shutil.copytree(small_root, tmp_path, dirs_exist_ok=True)
+    raw = tmp_path / "MNIST" / "raw"
+    for path in list(raw.iterdir()) if packed else ():
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+        path.unlink()
+    whole = load_mnist(tmp_path)
+
+    def read():
+        data._load.cache_clear()
+        return load_mnist(tmp_path)
+
+    def same(read):  # or else known by another checksum, so that no record of these is found
+        tensors = [(read.train, whole.train), (read.test, whole.test)]
+        equal = [torch.equal(a.images, b.images) for a, b in tensors]
+        equal += [torch.equal(a.labels, b.labels) for a, b in tensors]
+        return read.checksum != whole.checksum or all(equal)
+
+    total = 0
+    for path in sorted(raw.iterdir()):
+        places = [*anywhere(6, path.stat().st_size), *range(0, 16, 2)]
+        silent, found = flips(path, places, read, same)
+        assert silent == 0
+        total += found
+    assert total >= 16  # 4 of each head; bytes in a gzip header may mean nothing
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}', "null", "\0"])
+@pytest.mark.parametrize("again", [False, True])
+def test_no_record_at_all(record, content, again):
+    record.path.write_text(seal(content) if again else content)
+    assert_refused(record.path, None if again else "changed after it was sealed")
+
+
+def history(epoch, **fields):
+    return lambda content: content["history"][epoch].update(fields)
+
+
+def put(**fields):
+    return lambda content: content.update(fields)
 
 
 @pytest.mark.parametrize(
-    "fields", [{"confusion": [[0] * 10] * 10}, {"confusion": [[1]]}, {"label": "best"}]
-)
-def test_record_with_a_nonsensical_field(record, fields):
-    edit(record, **fields)
-    with pytest.raises(RecordError, match="is damaged"):
-        load(record.path)
-
-
-def test_edited_record(record):
-    edit(record, seed=1)
-    with pytest.raises(RecordError, match="its contents have key"):
-        load(record.path)
-
-
-def test_record_with_a_prettier_accuracy(record):
-    rows = [dataclasses.asdict(row) for row in record.history]
-    rows[-1]["test_accuracy"] = 99.9
-    edit(record, history=rows)
-    with pytest.raises(RecordError, match="confusion matrix disagrees"):
-        load(record.path)
-
-
-def test_record_with_an_epoch_missing(record):
-    edit(record, history=[dataclasses.asdict(record.history[0])])
-    with pytest.raises(RecordError, match="it has 1 epochs, its recipe 2"):
-        load(record.path)
-
-
-@pytest.mark.parametrize(
-    "damage",
+    ("change", "message"),
     [
-        lambda content: content[: len(content) // 2],
-        lambda content: b"",
-        lambda content: content[:2_000] + bytes([content[2_000] ^ 1]) + content[2_001:],
+        (put(parameters=7_999), "its network has another size"),
+        (put(parameters="8714"), "valid integer"),
+        (history(0, test_accuracy=100.5), "less than or equal to 100"),
+        (history(0, test_accuracy=float("nan")), "finite"),
+        (history(0, test_accuracy=None), "its test figures"),
+        (history(0, test_accuracy="99.5"), "valid number"),
+        (history(1, test_accuracy=99.5), "confusion matrix disagrees"),
+        (history(1, test_accuracy=None), "its test figures"),
+        (history(1, test_accuracy=float("nan")), "finite"),
+        (history(0, train_loss=float("inf")), "finite"),
+        (history(0, learning_rate=0.1), "its learning rates are not"),
+        (history(0, validation_loss=0.1, validation_accuracy=99.0), "its validation figures"),
+        (history(0, surplus=1), "surplus: unexpected"),
+        (lambda content: content["history"].reverse(), "its epochs are not 1 to 2"),
+        (lambda content: content["history"].pop(), "its epochs are not 1 to 2"),
+        (lambda content: content["history"].clear(), "its epochs are not 1 to 2"),
+        (put(engine_version=ENGINE_VERSION + 1), "another key"),
+        (put(engine_version="x"), "engine_version"),
+        (put(data_checksum="0"), "another key"),
+        (put(confusion=None), "its confusion matrix"),
+        (put(confusion=[[1]]), "confusion matrix disagrees"),
+        (put(confusion=[[0] * 10] * 10), "confusion matrix disagrees"),
+        (put(confusion=[[-1] * 10] * 10), "greater than or equal to 0"),
+        (put(surplus=1), "surplus: unexpected"),
+        (put(weights_sha256="x"), "weights_sha256"),
+        (put(statistics=[0.1]), "statistics"),
+        (put(versions=None), "versions"),
+        (put(key="0123456789abcdef"), "another key"),
+        (lambda content: content.pop("processor"), "processor"),
+        (lambda content: content["run"].update(name="best"), "run.name"),
+        (lambda content: content["run"].update(name="9/../9"), "run.name"),
+        (lambda content: content["run"].update(seed=1), "another key"),
+        (lambda content: content["run"].update(measure_test=False), "another key"),
+        (lambda content: content["run"].update(surplus=1), "surplus: unexpected"),
+        (lambda content: content["run"]["recipe"].update(epochs=1), "another key"),
+        (lambda content: content["run"]["recipe"].update(surplus=1), "surplus: unexpected"),
+        (lambda content: content["run"]["config"].update(surplus=1), "surplus: unexpected"),
+        (lambda content: content["run"]["config"].update(dropout=0.5), "another key"),
+        (lambda content: content["engine"].update(surplus=1), "surplus: unexpected"),
     ],
 )
-def test_damaged_weights(record, damage):
-    record.weights_path.write_bytes(damage(record.weights_path.read_bytes()))
-    with pytest.raises(RecordError, match=r"\.npz is damaged"):
-        load_network(record)
+def test_a_forged_and_resealed_record_is_one_line(record, change, message):
+    record.path.write_text(forge(record.path.read_text(), change))
+    assert_refused(record.path, message)
 
 
-def test_weights_with_pickled_code_are_refused(record):
-    class Code:
-        def __reduce__(self):
-            return print, ("this must never run",)
-
-    with record.weights_path.open("wb") as file:
-        numpy.savez(file, weights=numpy.array([Code()], dtype=object))
-    with pytest.raises(RecordError, match="allow_pickle"):
-        load_network(record)
-
-
-def test_other_weights_than_recorded(record, small, tmp_path):
-    other = train(replace(JOB, seed=1), small, tmp_path)
-    record.weights_path.write_bytes(other.weights_path.read_bytes())
-    with pytest.raises(RecordError, match="not those of the record"):
-        verify(record, small)
-
-
-def test_missing_weights_leave_the_history_replayable(record, small):
-    record.weights_path.unlink()
-    assert "its weights are not kept" in verify(record, small)
-    with pytest.raises(RecordError, match="committed for seed 0"):
-        load_network(record)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["run"].update(measure_test=False),
+        lambda content: content["run"]["config"].update(edges=[10, 13]),
+        lambda content: content["run"]["config"].update(edges=[10, 10**30]),
+        lambda content: content["run"]["recipe"].update(learning_rate=0.06),
+        lambda content: content["run"]["recipe"].update(validation=True),
+        lambda content: content["run"]["recipe"].update(epochs=3),
+        lambda content: content["run"]["recipe"].update(epochs=10**30),
+    ],
+)
+def test_a_forger_who_computes_the_key_must_make_all_parts_agree(record, change):
+    record.path.write_text(forge(record.path.read_text(), change, key=True))
+    assert_refused(record.path)
 
 
-@pytest.mark.parametrize(("images", "agrees"), [(0, True), (1, False)])
-def test_re_measured_accuracy_must_agree(record, small, images, agrees):
-    # 3 of 10,000 images is less than one of the 200 here: one changed label must be noticed.
-    labels = small.test.labels.clone()
-    network = load_network(record)
-    right = (
-        records.predict(network, small.test.images, record.statistics).argmax(1)
-        == small.test.labels
-    )
-    for index in right.nonzero().squeeze(1)[:images]:
-        labels[index] = (labels[index] + 1) % 10
-    data = dataclasses.replace(small, test=dataclasses.replace(small.test, labels=labels))
-    if agrees:
-        verify(record, data)
-    else:
-        with pytest.raises(RecordError, match="test images right as recorded, but"):
-            verify(record, data)
-
-
-def test_another_engine_version_says_so(record, small):
-    edit(record, engine_version=ENGINE + 1)
-    assert f"recorded by engine version {ENGINE + 1}" in verify(load(record.path), small)
-
-
-def test_ctrl_c_keeps_the_history_and_says_how_to_go_on(small, tmp_path):
-    def interrupt(row):
-        raise KeyboardInterrupt
-
-    with pytest.raises(RunInterruptedError, match=r"after epoch 1 of 2 .*partial\.json.*again"):
-        train(JOB, small, tmp_path, report=interrupt)
-    (partial,) = tmp_path.glob("*.partial.json")
-    assert len(json.loads(partial.read_text())["history"]) == 1
-    assert load_all([tmp_path]) == []
-    train(JOB, small, tmp_path)
-    assert not partial.exists()
-
-
-def test_a_diverging_run_keeps_its_history_and_loses_no_record(record, small, tmp_path):
-    before = record.path.read_text()
-    bad = Job("1-bad", MODELS[1], replace(QUICK, learning_rate=1e30), 0)
-    with pytest.raises(NonFiniteLossError, match="1-bad seed 0: loss is not finite at epoch 1"):
-        train(bad, small, tmp_path)
-    assert record.path.read_text() == before
-
-
-def test_store_that_cannot_be_written_fails_before_training(small, tmp_path, monkeypatch):
-    in_the_way = tmp_path / "file"
-    in_the_way.write_text("not a folder")
-    monkeypatch.setattr(records, "fit", None)
-    with pytest.raises(RecordError, match=r"cannot store runs in .*MNIST_RUNS or --store"):
-        train(JOB, small, in_the_way / "runs")
-
-
-def test_an_interrupted_write_leaves_the_old_record(record, tmp_path, monkeypatch):
-    before = record.path.read_bytes()
-    monkeypatch.setattr(os, "replace", _fail)
-    with pytest.raises(OSError, match="power cut"):
-        records.write_atomically(record.path, "new")
-    assert record.path.read_bytes() == before
-    assert not list(tmp_path.glob(".part-*"))
-
-
-def _fail(*_):
-    raise OSError("power cut")
-
-
-def test_every_committed_record_is_whole_and_of_this_engine(mnist):
-    committed = load_all()
-    labels = {(record.label, record.seed) for record in committed}
-    assert {(records.job(model).label, 0) for model in MODELS} <= labels
-    for record in committed:
-        if record.seed == 0:
-            assert record.weights_path.exists(), record.path
-    for folder in (search.FOLDER, engines.FAST, engines.REFERENCE):
-        aside = load_all([folder])
-        assert aside, folder
-        committed += aside
-    for record in committed:
-        assert record.engine_version == ENGINE, record.path
-        assert record.data_checksum == mnist.checksum, record.path
-        assert record.parameters == sum(
-            p.numel() for p in records.build(record.config).parameters()
-        )
-
-
-@pytest.mark.parametrize("model", [1, 10])
-def test_a_committed_record_re_measures(mnist, model):
-    record = find(records.job(model).key(mnist.checksum))
-    assert "confirmed" in verify(record, mnist)
-
-
-def test_epoch_line_shows_what_was_measured():
-    row = EpochRow(3, 0.01, 0.1, 98.5, None, None, 0.05, 99.12, 7.25)
-    assert records.epoch_line(row) == ("epoch  3  lr 0.01000  train 98.50 %  test 99.12 %    7.2 s")
+@pytest.mark.parametrize(
+    ("field", "twice"),
+    [
+        ('"seconds":', '"seconds": 0, "seconds":'),
+        ('"epoch": 1,', '"epoch": 1, "epoch": 1,'),
+        ('"seed": 0,', '"seed": 1, "seed": 0,'),
+        ('"config": {', '"config": {"dropout": 0.0,'),
+    ],
+)
+def test_a_field_twice_is_refused(record, field, twice):
+    text = unseal(record.path.read_text())
+    assert field in text
+    record.path.write_text(seal(text.replace(field, twice, 1)))
+    assert_refused(record.path, "a field stands twice")

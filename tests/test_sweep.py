@@ -1,10 +1,12 @@
+import contextlib
 import math
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import psutil
@@ -12,20 +14,20 @@ import pytest
 from distributed import Client, LocalCluster
 
 from models import MODELS
-from tests.conftest import subset, write_idx
+from tests.conftest import QUICK, subset, write_idx
+from utils import sweep as sweep_module
 from utils.data import ROOT
-from utils.experiments import Recipe
-from utils.records import Job, load_all
-from utils.sweep import main, parse_experiments, parse_seeds, sweep
-from utils.workers import ClusterError
+from utils.records import Run
+from utils.store import load_all, load_network, train
+from utils.sweep import ClusterError, _Display, _first_line, main, parse_experiments, parse_seeds
+from utils.sweep import sweep as run_sweep
 
 
-def command(small_root, store, *options):
-    environment = {**os.environ, "MNIST_ROOT": str(small_root), "PYTHONUNBUFFERED": "1"}
+def command(root, store, *options):
     return subprocess.Popen(
         [sys.executable, "-m", "utils.sweep", "--store", str(store), *options],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "MNIST_ROOT": str(root)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -33,73 +35,31 @@ def command(small_root, store, *options):
     )
 
 
-def test_ranges_and_lists():
-    assert parse_experiments("1-3,10") == ["1", "2", "3", "10"]
-    assert parse_experiments("9-final,10") == ["9-final", "10"]
-    assert parse_seeds("0-2,7") == [0, 1, 2, 7]
-
-
-def test_a_sweep_is_interrupted_and_goes_on_where_it_stopped(small_root, tmp_path):
-    first = command(small_root, tmp_path, "--models", "8,6,4", "--seeds", "0-1", "--jobs", "2")
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*seed?-????????????????.json")):
-        assert time.monotonic() < deadline, first.stderr.read()
-        time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGINT)
-    _, errors = first.communicate(timeout=60)
-    assert first.returncode == 130
-    assert "the same command goes on from there" in errors
-    done = {path.name: path.read_text() for path in tmp_path.glob("*seed?-????????????????.json")}
-    assert 1 <= len(done) < 6
-
-    second = command(small_root, tmp_path, "--models", "8,6,4", "--seeds", "0-1", "--jobs", "2")
-    output, errors = second.communicate(timeout=300)
-    assert second.returncode == 0, errors
-    finished = int(output.split()[0])
-    assert finished >= len(done)
-    assert f"{finished} of 6 runs are already in" in output
-    epoch_lines = [line for line in output.splitlines() if " epoch " in line]
-    assert len(epoch_lines) == 15 * (6 - finished)
-    assert f"has ended: {6 - finished} of {6 - finished} runs" in output
-    assert all("min left" in line for line in epoch_lines)
-    assert "4-constant               final test accuracy" in output
-    assert "(n = 2)" in output
-    assert len(load_all([tmp_path])) == 6
-    for name, content in done.items():
-        assert (tmp_path / name).read_text() == content
-    assert not list(tmp_path.glob("*.partial.json"))
-
-
 def complaints(errors: str) -> list[str]:
     """The lines on stderr but for the notice that the small data set is not MNIST."""
     return [line for line in errors.strip().splitlines() if not line.startswith("NOTICE")]
 
 
-def test_a_damaged_record_is_one_line_and_is_kept(small_root, tmp_path):
-    first = command(small_root, tmp_path, "--models", "4", "--jobs", "1")
-    assert first.communicate(timeout=120)
-    assert first.returncode == 0
-    (record,) = tmp_path.glob("*.json")
-    record.write_text("{")
-    broken = command(small_root, tmp_path, "--models", "4,6", "--jobs", "1")
-    _, errors = broken.communicate(timeout=120)
-    assert broken.returncode == 1
-    (line,) = complaints(errors)
-    assert "is damaged" in line
-    assert record.read_text() == "{"
+def wait_for(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
-def test_one_diverging_run_leaves_the_others_standing(small_root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MNIST_ROOT", str(small_root))
-    quick = Recipe(learning_rate=0.05, epochs=2)
-    bad = replace(quick, learning_rate=1e30)
-    jobs = [Job("1-bad", MODELS[1], bad, 0), Job("4-good", MODELS[4], quick, 0)]
-    (failure,) = sweep(jobs, tmp_path, workers=2)
-    assert failure.startswith("1-bad seed 0: loss is not finite at epoch 1")
-    assert [record.label for record in load_all([tmp_path])] == ["4-good"]
-    output = capsys.readouterr().out
-    assert "4/4 epochs,   0.0 min left" in output
-    assert "has ended: 2 of 2 runs" in output
+def workers_of(process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return []
+
+
+def test_ranges_and_lists():
+    assert parse_experiments("1-3,10") == ["1", "2", "3", "10"]
+    assert parse_experiments("9-final,10") == ["9-final", "10"]
+    assert {"1", "9-short-reference", "10-search-steps"} <= set(parse_experiments("all"))
+    assert parse_seeds("0-2,7") == [0, 1, 2, 7]
 
 
 @pytest.mark.parametrize(
@@ -107,136 +67,226 @@ def test_one_diverging_run_leaves_the_others_standing(small_root, tmp_path, monk
     [
         (["--models", "11"], "unknown experiment '11'; the experiments are 1, 2"),
         (["--models", "nine"], "unknown experiment 'nine'"),
+        (["--models", ""], "unknown experiment ''"),
         (["--models", "3-1"], "ranges run upwards, such as 1-3, not 3-1"),
+        (["--models", "1-999999999"], "is more than 100,000 numbers"),
         (["--seeds", "2-0"], "ranges run upwards"),
         (["--seeds", "x"], "seeds are whole numbers"),
-        (["--jobs", "0"], "--jobs must be 1 or more"),
-        (["--backend", "dask"], "go together"),
-        (["--address", "tcp://127.0.0.1:1"], "go together"),
-        (["--backend", "dask", "--address", "x", "--jobs", "2"], "--jobs is for this machine"),
+        (["--seeds", "0,"], "seeds are whole numbers"),
+        (["--seeds", str(2**63)], "seed: "),
+        (["--jobs", "0"], "--jobs must be 1 to 1000, not 0"),
+        (["--address", "tcp://127.0.0.1:1", "--jobs", "2"], "--jobs is for this machine"),
     ],
 )
-def test_bad_arguments(options, message, capsys):
+def test_a_wrong_argument_is_one_line(options, message, capsys):
     assert main(options) == 2
-    assert message in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
-def test_store_that_cannot_be_written(small_root, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    process = command(small_root, blocked / "runs", "--models", "4", "--jobs", "1")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    (line,) = complaints(errors)
+def test_an_error_without_text_has_a_line_too():
+    assert _first_line(ValueError()) == "ValueError"
+    assert _first_line(MemoryError("\nsecond")) == "MemoryError"
+    assert _first_line(OSError("first\nsecond")) == "first"
+
+
+def test_a_sweep_hears_its_own_events_alone():
+    run = Run("4-quick", MODELS[4], QUICK)
+    displays = [_Display(None, {"a": run}), _Display(None, {"b": run})]
+    assert displays[0].topic != displays[1].topic
+    displays[0]._heard((0.0, {"key": "a", "epoch": 2, "accuracy": 98.765}))
+    assert displays[0].epochs == {"a": 2}
+    assert displays[0].latest == {"a": "4-quick seed 0 98.77 %"}
+    displays[0]._heard((0.0, {"key": "a", "epoch": 1, "accuracy": 90.0}))  # begun anew
+    assert displays[0].epochs == {"a": 1}
+    assert displays[1].epochs == {"b": 0}
+
+
+def test_a_damaged_record_is_one_line_and_is_kept(small_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MNIST_ROOT", str(small_root))
+    record = tmp_path / "4" / "seed-00.json"
+    record.parent.mkdir()
+    record.write_text("{")
+    assert main(["--models", "4,6", "--store", str(tmp_path)]) == 1
+    (line,) = complaints(capsys.readouterr().err)
+    assert "is damaged" in line
+    assert record.read_text() == "{"
+
+
+def test_a_store_or_data_that_cannot_be_used_is_one_line(small_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MNIST_ROOT", str(small_root))
+    (tmp_path / "file").write_text("")
+    assert main(["--store", str(tmp_path / "file" / "runs")]) == 1
+    (line,) = complaints(capsys.readouterr().err)
     assert line.startswith("cannot store runs in ")
-
-
-def test_missing_data_is_one_line(tmp_path):
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(b"damaged")
-    process = command(tmp_path, tmp_path / "runs", "--models", "4")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert len(errors.strip().splitlines()) == 1
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
+    assert main(["--store", str(tmp_path / "runs")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("no MNIST files in ")
 
 
 @pytest.fixture(scope="module")
 def longer_root(mnist, tmp_path_factory):
     """Enough images that a run lasts long enough to be killed in the middle."""
     root = tmp_path_factory.mktemp("longer-mnist")
-    write_idx(root / "MNIST" / "raw", subset(mnist, 3_000, 200))
+    write_idx(root / "MNIST" / "raw", subset(mnist, 900, 100))
     return root
 
 
-def epochs_by_run(lines: list[str]) -> dict[str, list[int]]:
-    """{"8-rotation seed 0": [1, 2, ...]} as printed."""
-    found: dict[str, list[int]] = {}
-    for line in lines:
-        if match := re.search(r"left  (\S+ seed \d+) +epoch +(\d+) ", line):
-            found.setdefault(match[1], []).append(int(match[2]))
-    return found
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A scheduler and one worker of two threads, which cannot read MNIST themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNIST_ROOT", str(tmp_path_factory.mktemp("empty")))
+        options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+        with LocalCluster(**options) as cluster:
+            yield cluster
 
 
-def finish_after_a_kill(process, kill) -> dict[str, list[int]]:
-    """Kill a worker when two runs are at epoch 4; the printed epochs, if the sweep ends well."""
-    lines: list[str] = []
-    while sum(4 in epochs for epochs in epochs_by_run(lines).values()) < 2:
-        lines.append(process.stdout.readline())
-        assert lines[-1], process.stderr.read()
-    kill()
-    rest, errors = process.communicate(timeout=300)
+def test_a_cluster_fails_run_by_run_and_gives_the_bits_of_one_process(
+    small, small_root, cluster, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MNIST_ROOT", str(small_root))
+    good = [Run("5-quick", MODELS[5], QUICK, seed) for seed in range(3)]
+    bad = [
+        Run("1-diverging", MODELS[1], replace(QUICK, learning_rate=1e30)),
+        Run("1-large", MODELS[1], replace(QUICK, batch_size=601)),
+        Run("1-blocked", MODELS[6], QUICK),
+    ]
+    (tmp_path / "1-blocked").write_text("a file where a folder would be")
+    options = {"folder": tmp_path, "address": cluster.scheduler_address}
+    failures = run_sweep([*bad, *good, good[0]], **options)
+    texts = [
+        "1-blocked/seed-00.npz cannot be stored in ",
+        "1-diverging seed 0: loss is not finite at epoch 1",
+        "1-large seed 0: batch_size is 601 but there are 600 training images",
+    ]
+    assert [failure.startswith(text) for failure, text in zip(sorted(failures), texts, strict=True)]
+    assert all(map(str.startswith, sorted(failures), texts))
+    assert not any("\n" in failure or "/tmp" in failure for failure in failures[:2])
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == f"0 of 6 runs are already in {tmp_path}"
+    assert [line[:14] for line in output[1:7]] == [f"{n:4d} of 6 runs" for n in range(1, 7)]
+    assert sum("FAILED" in line for line in output) == 3
+    assert sum("is trained" in line for line in output) == 3
+    assert output[7].startswith("5-quick ")
+    assert "(n = 3)" in output[7]
+    assert len(output) == 8
+
+    found = load_all([tmp_path])
+    assert [record.run for record in found.values()] == good
+    alone = [train(run, small, tmp_path / "alone") for run in good]
+    remote = list(found.values())
+    assert [record.weights_sha256 for record in remote] == [r.weights_sha256 for r in alone]
+    assert all(load_network(record) for record in remote)
+
+    assert run_sweep(good, **options) == []
+    assert capsys.readouterr().out.splitlines()[0].startswith("3 of 3 runs are already in ")
+
+
+def test_a_sweep_on_other_data_replaces_no_record(
+    small, longer_root, cluster, tmp_path, monkeypatch
+):
+    run = Run("4-quick", MODELS[4], QUICK)
+    before = train(run, small, tmp_path)
+    monkeypatch.setenv("MNIST_ROOT", str(longer_root))
+    assert run_sweep([run], tmp_path, address=cluster.scheduler_address) == []
+    after = load_all([tmp_path])
+    assert len(after) == 2
+    assert after[before.key] == before
+    assert all(load_network(record) for record in after.values())
+
+
+def impatient(target, **options):
+    return Client(target, **options | {"timeout": 1})
+
+
+def test_a_cluster_that_cannot_be_used_is_one_line(small_root, cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_ROOT", str(small_root))
+    run = Run("4-quick", MODELS[4], QUICK)
+    monkeypatch.setattr(sweep_module, "Client", impatient)
+    for address in ("tcp://127.0.0.1:9", "nonsense://", "tcp://"):
+        with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address} "):
+            run_sweep([run], tmp_path, address=address)
+    address = cluster.scheduler_address
+    monkeypatch.setattr(sweep_module, "ENGINE_VERSION", 99)
+    with pytest.raises(ClusterError, match=r"runs engine version \d+, this is version 99"):
+        run_sweep([run], tmp_path, address=address)
+    monkeypatch.setattr(sweep_module, "_engine_version", math.sqrt)  # needs an argument
+    with pytest.raises(ClusterError, match="cannot run this project's code"):
+        run_sweep([run], tmp_path, address=address)
+
+
+def test_a_killed_cluster_worker_costs_only_what_it_was_at(
+    longer_root, cluster, tmp_path, monkeypatch
+):
+    """One worker of two threads: both runs at work are repeated, the finished one is not."""
+    cluster.scheduler.transition_log.clear()
+    with Client(cluster) as client:
+        (pid,) = client.run(os.getpid).values()
+    options = ("--models", "8", "--seeds", "0-2", "--address", cluster.scheduler_address)
+    process = command(longer_root, tmp_path, *options)
+    wait_for(lambda: list(tmp_path.glob("*/*.json")), process)
+    os.kill(pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    return epochs_by_run(lines + rest.splitlines())
+    assert sorted(record.run.seed for record in load_all([tmp_path]).values()) == [0, 1, 2]
+    log = [entry for entry in cluster.scheduler.transition_log if "_train_on_worker" in entry.key]
+    ended = Counter(entry.key for entry in log if entry.finish == "memory")
+    started = Counter(entry.key for entry in log if entry.finish == "processing")
+    assert sorted(ended.values()) == [1, 1, 1]
+    assert sorted(started.values()) == [1, 2, 2]
+    assert not complaints(errors)
 
 
-def assert_one_run_was_repeated(epochs: dict[str, list[int]], runs: int):
-    again = [run for run, seen in epochs.items() if seen != list(range(1, 16))]
-    assert len(epochs) == runs
-    assert len(again) == 1, epochs
-    assert epochs[again[0]][-15:] == list(range(1, 16))
-    assert epochs[again[0]].count(1) == 2
+def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
+    options = ("--models", "8,6", "--seeds", "0-2", "--jobs", "2")
 
+    def stored():
+        return {path: path.read_bytes() for path in tmp_path.glob("*/seed-*")}
 
-def test_a_killed_process_costs_only_its_run(longer_root, tmp_path):
-    process = command(longer_root, tmp_path, "--models", "8", "--seeds", "0-2", "--jobs", "2")
+    first = command(longer_root, tmp_path, *options)
+    wait_for(lambda: list(tmp_path.glob("*/*.json")), first)
+    workers = workers_of(first)
+    assert len(workers) == 2
+    os.killpg(first.pid, signal.SIGINT)
+    _, errors = first.communicate(timeout=15)
+    assert first.returncode == 130
+    (line,) = complaints(errors)
+    assert line.startswith("interrupted; finished runs are in ")
+    assert line.endswith("the same command goes on from there")
+    psutil.wait_procs(workers, timeout=2)
+    assert not any(worker.is_running() for worker in workers)
+    done = stored()
+    finished = len(load_all([tmp_path]))
+    assert 1 <= finished < 6
 
-    def kill():
-        children = psutil.Process(process.pid).children()
-        workers = [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
-        assert len(workers) == 2
-        workers[0].kill()
+    orphaned = command(longer_root, tmp_path, *options)
+    wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, orphaned)
+    workers = workers_of(orphaned)
+    assert len(workers) == 2
+    orphaned.kill()
+    orphaned.communicate(timeout=15)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    finished = len(load_all([tmp_path]))
 
-    assert_one_run_was_repeated(finish_after_a_kill(process, kill), runs=3)
-    assert len(load_all([tmp_path])) == 3
-
-
-def test_a_dask_cluster_of_two_processes_one_of_them_killed(longer_root, tmp_path, monkeypatch):
-    """The workers cannot read MNIST themselves: the images must come from the sweep."""
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / "nowhere"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    records = tmp_path / "records"
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        with Client(cluster) as client:
-            pids = list(client.run(os.getpid).values())
-        address = ["--backend", "dask", "--address", cluster.scheduler_address]
-        process = command(longer_root, records, "--models", "8", "--seeds", "0-2", *address)
-        epochs = finish_after_a_kill(process, lambda: os.kill(pids[0], signal.SIGKILL))
-        assert_one_run_was_repeated(epochs, runs=3)
-
-        here = command(longer_root, tmp_path / "here", "--models", "8")
-        here.communicate(timeout=120)
-        (local,) = load_all([tmp_path / "here"])
-        remote = load_all([records])
-        assert [record.seed for record in remote] == [0, 1, 2]
-        assert remote[0].weights_sha256 == local.weights_sha256
-        assert all(record.weights_path.exists() for record in remote)
-
-        again = command(longer_root, records, "--models", "8", "--seeds", "0-2", *address)
-        output, _ = again.communicate(timeout=120)
-        assert "3 of 3 runs are already in" in output
-
-
-def test_a_diverging_run_on_a_cluster_is_one_line(small_root, tmp_path, monkeypatch):
-    monkeypatch.setenv("MNIST_ROOT", str(small_root))
-    bad = Job("1-bad", MODELS[1], Recipe(learning_rate=1e30, epochs=2), 0)
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        (failure,) = sweep([bad], tmp_path, address=cluster.scheduler_address)
-    assert failure.startswith("1-bad seed 0: loss is not finite at epoch 1")
-
-
-def test_a_cluster_that_cannot_be_used_is_one_line(small_root, tmp_path, monkeypatch):
-    monkeypatch.setenv("MNIST_ROOT", str(small_root))
-    job = Job("4-constant", MODELS[4], Recipe(epochs=1), 0)
-    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 "):
-        sweep([job], tmp_path, address="tcp://127.0.0.1:9")
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        monkeypatch.setattr("utils.workers.ENGINE", 99)
-        with pytest.raises(ClusterError, match=r"runs engine version \d+, this is version 99"):
-            sweep([job], tmp_path, address=cluster.scheduler_address)
-        monkeypatch.setattr("utils.workers._engine_version", math.sqrt)  # needs an argument
-        with pytest.raises(ClusterError, match="cannot run this project's code"):
-            sweep([job], tmp_path, address=cluster.scheduler_address)
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ClusterError, match="pip install distributed"):
-        sweep([job], tmp_path, address="tcp://127.0.0.1:9")
+    last = command(longer_root, tmp_path, *options)
+    wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, last)
+    workers_of(last)[0].kill()
+    output, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    assert not complaints(errors)
+    lines = output.splitlines()
+    assert lines[0] == f"{finished} of 6 runs are already in {tmp_path}"
+    left = 6 - finished
+    assert [line[:14] for line in lines[1:-2]] == [
+        f"{n:4d} of {left} runs:" for n in range(1, left + 1)
+    ]  # a line per finished run, and none per epoch
+    assert all(line.endswith(" is trained") for line in lines[1:-2])
+    assert "6                        final test accuracy" in lines[-2]
+    assert all("(n = 3)" in line for line in lines[-2:])
+    assert len(load_all([tmp_path])) == 6
+    assert {path: content for path, content in stored().items() if path in done} == done
+    assert not list(tmp_path.rglob(".part-*"))
+    shutil.rmtree(tmp_path)

@@ -4,7 +4,9 @@ Types, ranges and unknown fields are pydantic's to check; nothing is coerced but
 floats (15 and 15.0 are one value) and lists to tuples, where a field allows it.
 """
 
+import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Annotated, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
@@ -26,6 +28,7 @@ def checked(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""
     strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     made = dataclass(frozen=True, config=strict)(cls)
+    names = [field.name for field in dataclasses.fields(made)]
     construct = made.__init__
 
     @functools.wraps(construct)
@@ -33,7 +36,7 @@ def checked(cls: type[T]) -> type[T]:
         try:
             construct(self, *arguments, **fields)
         except ValidationError as error:
-            raise ValueError(one_line(error, cls.__name__.lower())) from None
+            raise ValueError(one_line(error, cls.__name__.lower(), names)) from None
 
     made.__init__ = __init__
     return made
@@ -56,13 +59,19 @@ def _adapter(kind: type) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
-def one_line(error: ValidationError, name: str) -> str:
-    """What a checker found first: where, what is allowed, what was given."""
+def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> str:
+    """What a checker found first: where, what is allowed, what was given.
+
+    A place counted from 0, as of an argument without a name, is one of `fields`.
+    """
     first = error.errors(include_url=False)[0]
-    where = ".".join([name, *map(str, first["loc"])])
+    loc = list(first["loc"])
+    if loc and isinstance(loc[0], int) and loc[0] < len(fields):
+        loc[0] = fields[loc[0]]
+    where = ".".join([name, *map(str, loc)])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message  # our own words, which name the field
-    given = repr(first["input"])
+    given = " ".join(repr(first["input"]).split())
     given = given if len(given) <= 60 else f"{given[:57]}..."
     return f"{where}: {message[0].lower()}{message[1:]}, not {given}"

@@ -70,14 +70,14 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
     """
     root = Path(root or os.environ.get("MNIST_ROOT") or ROOT / "data").expanduser().resolve()
     folders = [root / "MNIST" / "raw", root / "raw", root, *sorted(root.glob("*/raw"))]
-    paths = next(filter(None, map(_files, folders)), None)
-    if paths is None:
-        seen = sorted(path.name for path in root.glob("[!.]*"))[:5] if root.is_dir() else []
-        raise DataError(
-            f"no MNIST files in {root} ({', '.join(seen) or 'nothing is there'}); expected "
-            f"{', '.join(CANONICAL)}, each alone or as .gz, in {root} or its MNIST/raw/"
-        )
     try:
+        paths = next(filter(None, map(_files, folders)), None)
+        if paths is None:
+            seen = sorted(path.name for path in root.glob("[!.]*"))[:5] if root.is_dir() else []
+            raise DataError(
+                f"no MNIST files in {root} ({', '.join(seen) or 'nothing is there'}); expected "
+                f"{', '.join(CANONICAL)}, each alone or as .gz, in {root} or its MNIST/raw/"
+            )
         return _load(paths, tuple(path.stat().st_mtime_ns for path in paths))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -93,7 +93,7 @@ def _files(folder: Path) -> tuple[Path, ...] | None:
     for name in CANONICAL:
         dotted = name.replace("-idx", ".idx")  # as some archives call them
         names = f"{name}.gz", name, f"{dotted}.gz", dotted
-        found.append(next((folder / n for n in names if (folder / n).exists()), None))
+        found.append(next((folder / n for n in names if (folder / n).is_file()), None))
     missing = [name for name, path in zip(CANONICAL, found, strict=True) if path is None]
     if len(missing) == len(CANONICAL):
         return None

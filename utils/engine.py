@@ -85,8 +85,8 @@ def pinned(engine: Engine) -> Iterator[None]:
     """
     kind = torch.device(engine.device).type
     dtype = torch.get_default_dtype()
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    tf32 = cudnn.allow_tf32, matmul.allow_tf32
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul) if kind == "cuda" else ()
+    tf32 = [flag.allow_tf32 for flag in flags]
     with contextlib.ExitStack() as stack:
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
@@ -95,12 +95,14 @@ def pinned(engine: Engine) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         torch.set_default_dtype(torch.float32)
-        cudnn.allow_tf32 = matmul.allow_tf32 = engine.precision == "tf32"
+        for flag in flags:
+            flag.allow_tf32 = engine.precision == "tf32"
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
-            cudnn.allow_tf32, matmul.allow_tf32 = tf32
+            for flag, allowed in zip(flags, tf32, strict=True):
+                flag.allow_tf32 = allowed
 
 
 def processor(engine: Engine) -> str:

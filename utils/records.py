@@ -108,8 +108,8 @@ class Record:
         _agree("its contents have another key", key == self.key)
         _agree("its network has another size", count_parameters(self.run.config) == self.parameters)
         recipe, rows = self.run.recipe, self.history
-        numbered = [row.epoch for row in rows] == list(range(1, recipe.epochs + 1))
-        _agree(f"its epochs are not 1 to {recipe.epochs}", numbered)
+        numbered = [row.epoch for row in rows] == list(range(1, len(rows) + 1))
+        _agree(f"its epochs are not 1 to {recipe.epochs}", numbered and len(rows) == recipe.epochs)
         for split, measured in (
             ("validation", recipe.validation),
             ("test", self.run.measure_test),

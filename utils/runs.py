@@ -110,7 +110,8 @@ def _changed(kind: str, named, given):
         raise ValueError(f"{kind} must be {allowed}, not {given!r}")
     unknown = given.keys() - vars(named).keys()
     if unknown:
-        raise ValueError(f"{kind} has no {', '.join(unknown)}; it has {', '.join(vars(named))}")
+        names = ", ".join(map(str, unknown))
+        raise ValueError(f"{kind} has no {names}; it has {', '.join(vars(named))}")
     return dataclasses.replace(named, **given)
 
 

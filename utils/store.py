@@ -98,8 +98,8 @@ def load(path: Path) -> Record:
 def _load(path: Path, mtime: int, size: int) -> Record:
     try:
         return dataclasses.replace(unsealed(path.read_text(encoding="utf-8")), path=path)
-    except ValueError as error:
-        raise damaged(path, str(error)) from None
+    except Exception as error:  # e.g. torch's own, at a network too large to be
+        raise damaged(path, str(error).partition("\n")[0] or type(error).__name__) from None
 
 
 def damaged(path: Path, fault: str) -> RecordError:

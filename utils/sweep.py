@@ -9,6 +9,7 @@ costs only the run it was at, which Dask repeats.
 import argparse
 import contextlib
 import ctypes
+import logging
 import re
 import signal
 import sys
@@ -40,7 +41,10 @@ LOCAL = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**31,
     **{f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")},
     "distributed.worker.memory.terminate": False,
-    "distributed.logging.distributed": "critical",  # we say what happens ourselves
+    # We say ourselves what happens, also at Ctrl-C, which a terminal sends to workers, too.
+    "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
+    "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
+    "distributed.admin.large-graph-warning-threshold": "1GB",  # the images travel in the graph
 }
 
 
@@ -76,7 +80,7 @@ def sweep(
     if todo:
         with connected(address, workers) as client, _Display(client, todo) as display:
             for key, failure, files in trained(client, todo, data, display.topic):
-                failure = failure or _stored(folder, files)
+                failure = failure or _stored(folder, key, files)
                 failures += [failure] if failure else []
                 display.ended(key, failure)
     print_summary([record for key, record in load_all([folder]).items() if key in by_key])
@@ -95,7 +99,10 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         try:
             if address is None:
                 cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
                 )
                 stack.enter_context(cluster)
             target = address or cluster
@@ -140,18 +147,25 @@ def trained(
     client: Client, todo: dict[str, Run], data: Dataset, topic: str
 ) -> Iterator[tuple[str, str | None, dict[str, bytes]]]:
     """Train runs on the workers; yields (key, failure or None, the record's files) as they end."""
-    [images] = client.scatter([data], broadcast=True)
+    # A task, not scattered: these are computed again where the only worker that has them dies.
+    images = client.submit(_itself, data, pure=False)
     futures = {
         client.submit(_train_on_worker, key, run, images, topic, pure=False): key
         for key, run in todo.items()
     }
     for future in as_completed(futures, loop=client.loop):
-        key = futures.pop(future)  # or the cluster would keep every result
+        key = futures.pop(future)
         if future.status == "finished":
-            yield key, *future.result()
+            ended = key, *future.result()
         else:
             lost = future.exception() if future.status == "error" else future.status
-            yield key, f"{todo[key].title}: its workers died ({_first_line(lost)})", {}
+            ended = key, f"{todo[key].title}: its workers died ({_first_line(lost)})", {}
+        del future  # or the cluster would keep its result, and train it again where that is lost
+        yield ended
+
+
+def _itself(data: Dataset) -> Dataset:
+    return data
 
 
 def _train_on_worker(
@@ -175,12 +189,15 @@ def _train_on_worker(
         return None, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def _stored(folder: Path, files: dict[str, bytes]) -> str | None:
+def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
     """Store a record's files, weights first; returns what went wrong."""
+    # Of that name on other data, or by an older engine: both are kept.
+    taken = any((folder / name).exists() for name in files if name.endswith(".json"))
     try:
         for name in sorted(files, reverse=True):  # .npz, then .json
-            (folder / name).parent.mkdir(exist_ok=True)
-            write_atomically(folder / name, files[name])
+            path = folder / (name.replace("/", f"-{key}/") if taken else name)
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, files[name])
     except OSError as error:
         return f"{name} cannot be stored in {folder}: {error.strerror}"
     return None

@@ -27,8 +27,8 @@ from utils.engine import Engine, best_engine, pinned
 from utils.fast.graph import GraphedStep, side_stream
 from utils.recipes import Recipe
 
-# Weights and dropout draw from torch's global generator, so two runs in two threads of one process
-# would draw from each other's numbers: one after the other, then.
+# Weights and dropout draw from torch's global generator, and `pinned` sets what all threads share:
+# two runs in two threads of one process would disturb each other. One after the other, then.
 _ONE_RUN = threading.RLock()
 EVALUATION_BATCH = {"cpu": 200}  # images; no effect on the figures
 ACCELERATOR_BATCH = 5_000  # the same elsewhere, where every launch costs
@@ -106,8 +106,6 @@ def fit(
     """
     check(Seed, seed, "seed")
     engine = engine or best_engine()
-    train, validation = split_validation(data.train) if recipe.validation else (data.train, None)
-    _check_sizes(recipe, train, validation, data.test if measure_test else None)
     cuda = [engine.device] if engine.device.startswith("cuda") else []
     history, interrupted, started = [], False, time.perf_counter()
     with (
@@ -116,6 +114,10 @@ def fit(
         torch.random.fork_rng(devices=cuda),
         side_stream(engine.device),
     ):
+        train, validation = data.train, None
+        if recipe.validation:
+            train, validation = split_validation(train)
+        _check_sizes(recipe, train, validation, data.test if measure_test else None)
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
         validation = _on(engine, validation)
@@ -352,7 +354,7 @@ def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float])
     network.eval()
     device = next(network.parameters()).device
     size = EVALUATION_BATCH.get(device.type, ACCELERATOR_BATCH)
-    with pinned(Engine(str(device))), torch.inference_mode():
+    with _ONE_RUN, pinned(Engine(str(device))), torch.inference_mode():
         parts = [
             network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
             for part in images.split(size)

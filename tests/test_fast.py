@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import MODELS, build
-from utils.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory, set_fused
+from utils import fast
+from utils.data import ROOT
+from utils.engine import best_engine
+from utils.fast import kernels
+from utils.fast.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory
+from utils.training import predict
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
@@ -166,29 +174,158 @@ def test_nan_is_passed_on(layer, dtype):
     assert layer(x).isnan().any()
 
 
-@pytest.mark.parametrize("model", [1, 9])
-def test_a_network_computes_the_same_fused_or_not(model, mnist):
-    images = (mnist.test.images[:40].unsqueeze(1).float() - 33) / 79
-    torch.manual_seed(0)
+@pytest.mark.parametrize(("height", "width"), [(13, 14), (14, 13), (7, 7)])
+def test_odd_sizes_of_a_pool_are_left_to_torch(height, width):
+    x = batch(torch.channels_last)[0].detach()[..., :height, :width].requires_grad_()
+    x2 = x.detach().clone().requires_grad_()
+    y, reference = MaxPool2x2()(x), F.max_pool2d(x2, 2)
+    assert torch.equal(y, reference)
+    y.square().sum().backward()
+    reference.square().sum().backward()
+    assert torch.equal(x.grad, x2.grad)
+
+
+def test_batch_norm_of_one_value_per_channel_is_refused_as_torch_does():
+    ours, theirs = norms(0.0)
+    for layer in (ours, theirs):
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            layer(torch.ones(1, 12, 1, 1))
+    assert ours.running_var.isfinite().all()
+    assert ours.eval()(torch.ones(1, 12, 1, 1)).isfinite().all()
+
+
+@pytest.mark.parametrize("layer", [BatchNormAct2d(12), ReLUDropout(), MaxPool2x2()])
+def test_a_second_derivative_is_refused(layer):
+    x = batch(torch.channels_last)[0]
+    (gradient,) = torch.autograd.grad(layer.train()(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+def fused_and_plain(model):
+    torch.manual_seed(model)
     config = replace(MODELS[model], dropout=0.0)  # each path would draw its own
-    ours, theirs = build(config), build(config)
-    theirs.load_state_dict(ours.state_dict())
-    set_fused(theirs, False)
-    for network in (ours, theirs):
-        network.train()(images).square().sum().backward()
-        network.eval()
-    with torch.inference_mode():
-        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
-    for (name, got), expected in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+    plain, fused = build(config), build(config)
+    fused.load_state_dict(plain.state_dict())
+    return fast.fuse(fused), plain
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_fused_network_computes_the_same(model, mnist):
+    images = (mnist.test.images[:40].unsqueeze(1).float() / 255 - 0.13) / 0.31
+    fused, plain = fused_and_plain(model)
+    outputs = [network.train()(images) for network in (fused, plain)]
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+    for output in outputs:
+        F.nll_loss(output, mnist.test.labels[:40]).backward()
+    for (name, got), expected in zip(fused.named_parameters(), plain.parameters(), strict=True):
         # By norm: rounding may carry single values across ReLU's corner and change their gradient.
         difference = (got.grad - expected.grad).norm() / expected.grad.norm()
         assert difference < 1e-3, f"{name}: {difference:.1e}"
+    for network in (fused, plain):
+        torch.optim.SGD(network.parameters(), 0.1).step()
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(fused.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-4)
+    evaluated = [
+        predict(network, mnist.test.images[:40], (0.13, 0.31)) for network in (fused, plain)
+    ]
+    torch.testing.assert_close(*evaluated, rtol=1e-3, atol=1e-3)
 
 
-def test_set_fused_switches_the_kernels_off(monkeypatch):
-    network = build(9).train()
-    monkeypatch.setattr("utils.layers._matrix", None)  # any use of a kernel fails
+@pytest.mark.parametrize("model", MODELS)
+def test_fuse_leaves_none_of_torchs_own_layers_but_convolutions(model):
+    plain = build(model)
+    parameters = list(plain.parameters())
+    drops = sum(isinstance(layer, nn.Dropout) for layer in plain.modules())
+    network = fast.fuse(plain)
+    assert network is plain
+    assert all(a is b for a, b in zip(network.parameters(), parameters, strict=True))
+    kinds = {type(layer) for layer in network.modules()}
+    assert not kinds & {nn.BatchNorm2d, nn.Dropout, nn.ReLU, nn.MaxPool2d}
+    assert type(network.pool) is MaxPool2x2
+    compiled = [m for m in network.modules() if isinstance(m, BatchNormAct2d | ReLUDropout)]
+    p = MODELS[model].dropout
+    # Two of the eight follow the squeezes, one the last 3x3 convolution.
+    assert [layer.p for layer in compiled] == [p, p, 0, p, p, 0, p, 0]
+    assert drops == sum(layer.p > 0 for layer in compiled)
+
+
+def test_a_network_that_was_fused_runs_the_kernels(monkeypatch):
+    fused, plain = fused_and_plain(9)
+    monkeypatch.setattr("utils.fast.layers._matrix", None)  # any use of a kernel fails
+    plain(torch.randn(2, 1, 28, 28))
     with pytest.raises(TypeError):
-        network(torch.randn(2, 1, 28, 28))
-    set_fused(network, False)
-    network(torch.randn(2, 1, 28, 28))
+        fused(torch.randn(2, 1, 28, 28))
+
+
+def test_a_stage_of_another_order_keeps_its_batch_norm():
+    stage = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.BatchNorm2d(3))
+    fast.fuse(stage)
+    kinds = [ReLUDropout, nn.BatchNorm2d, nn.Dropout, nn.BatchNorm2d]
+    assert [type(layer) for layer in stage] == kinds
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None  # as if it were not installed
+import torch
+import models
+from utils import plots, analysis, data, recipes, runs, selection, tables, training
+torch.set_num_threads(1)
+mnist = data.load_mnist()
+small = data.Dataset(
+    data.Split(mnist.train.images[:600], mnist.train.labels[:600]),
+    data.Split(mnist.test.images[:200], mnist.test.labels[:200]), "ab", False,
+)
+recipe = recipes.Recipe(learning_rate=0.05, batch_size=16, epochs=3, schedule="linear")
+run = training.fit(models.MODELS[9], recipe, small, 0)
+print(run.engine.fused, run.history[-1].test_accuracy)
+"""
+
+
+def test_without_numba_everything_works_and_one_line_says_so():
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    command = [sys.executable, "-c", WITHOUT_NUMBA]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    fused, test_accuracy = run.stdout.split()
+    assert fused == "False"
+    assert float(test_accuracy) > 40
+    # A new machine's Matplotlib may tell that it builds its font cache.
+    (line,) = (line for line in run.stderr.splitlines() if "Matplotlib" not in line)
+    assert line.startswith("Numba cannot be used here (ModuleNotFoundError: ")
+
+
+@pytest.fixture
+def unprobed():
+    fast.usable.cache_clear()
+    yield
+    fast.usable.cache_clear()
+
+
+def test_numba_that_cannot_compile_is_said_once(unprobed, monkeypatch, capsys):
+    def broken(*_):
+        raise OSError("no compiler\nand a second line")
+
+    monkeypatch.setattr("utils.fast.layers.ReLUDropout.forward", broken)
+    assert not fast.usable()
+    assert not best_engine("cpu").fused
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Numba cannot be used here (OSError: no compiler):")
+
+
+def test_numba_that_cannot_cache_compiles_all_the_same(monkeypatch):
+    asked = []
+    njit = kernels.njit
+
+    def uncached(**options):
+        asked.append(options.pop("cache", False))
+        if asked[-1]:
+            raise RuntimeError("cannot cache function: no locator available for file 'x'")
+        return njit(**options)
+
+    monkeypatch.setattr(kernels, "njit", uncached)
+    double = kernels._compiled(lambda x: 2 * x)
+    assert double(np.float32(4)) == 8
+    assert asked == [True, False]
+    assert double.signatures  # compiled, not merely called

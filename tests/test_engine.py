@@ -1,0 +1,209 @@
+import contextlib
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models import MODELS
+from tests.conftest import subset
+from tests.test_training import RICH, figures
+from utils.engine import (
+    Engine,
+    best_engine,
+    pinned,
+    processor,
+    processor_kind,
+    reference_engine,
+)
+from utils.fast.graph import GraphedStep
+from utils.recipes import Recipe
+from utils.store import weights_checksum
+from utils.training import Trainer, fit, predict
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+        assert torch.get_default_dtype() == dtype, "not put back"
+    finally:
+        torch.set_default_dtype(before)
+
+
+SURROUNDINGS = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": lambda: default_dtype(torch.float64),
+    "no gradients": torch.no_grad,
+    "inference": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+}
+
+
+@pytest.fixture(scope="module")
+def alone(small):
+    """What three seeds give with nothing around them; and what the first predicts."""
+    runs = [fit(MODELS[9], RICH, small, seed) for seed in range(3)]
+    predicted = predict(runs[0].network, small.test.images, runs[0].statistics)
+    return runs, predicted
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_run_does_not_depend_on_what_the_caller_has_set(small, alone, name):
+    (first, *_), expected = alone
+    with SURROUNDINGS[name]():
+        run = fit(MODELS[9], RICH, small, 0)
+        predicted = predict(first.network, small.test.images, first.statistics)
+        assert torch.is_autocast_enabled("cpu") == (name == "autocast")
+        assert torch.is_inference_mode_enabled() == (name == "inference")
+        assert torch.get_default_device().type == ("meta" if name == "another device" else "cpu")
+        assert torch.is_grad_enabled() == (name not in ("no gradients", "inference"))
+    assert figures(run) == figures(first)
+    assert torch.equal(predicted, expected)
+    assert predicted.dtype == torch.float32
+
+
+def test_runs_and_predictions_in_three_threads_are_those_of_one(small, alone):
+    runs, expected = alone
+    start = threading.Barrier(3)
+
+    def work(seed):
+        start.wait()
+        run = fit(MODELS[9], RICH, small, seed)
+        network = runs[0].network
+        return run, [predict(network, small.test.images, runs[0].statistics) for _ in range(20)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads that meddle with each other shall meet
+    try:
+        with default_dtype(torch.float64), ThreadPoolExecutor(3) as pool:
+            results = list(pool.map(work, range(3)))
+            pool.shutdown()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [figures(run) for run, _ in results] == [figures(run) for run in runs]
+    assert all(torch.equal(p, expected) for _, many in results for p in many)
+    assert figures(runs[0]) != figures(runs[1])
+
+
+def trained(small, schedule, record=None):
+    """Two epochs' figures and the measured weights, with steps recorded by `record`."""
+    torch.manual_seed(0)
+    trainer = Trainer(MODELS[4], replace(RICH, schedule=schedule), small.train, Engine(), 0)
+    if record:
+        trainer.one_step = GraphedStep(
+            trainer.step, trainer.optimizer, RICH.batch_size, lambda f: record(f, trainer)
+        )
+    rows = [trainer.train_epoch(epoch) for epoch in (1, 2)]
+    assert isinstance(trainer.optimizer.param_groups[0]["lr"], float)
+    return rows, trainer.measured.state_dict()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "plateau"])  # set at each step, or left alone
+def test_a_recorded_step_trains_as_the_plain_one_does(small, schedule):
+    """What a CUDA graph would replay, recorded by a stand-in that runs it: fixed memory in, out."""
+    recorded: list = []
+
+    def record(function, trainer):
+        output = torch.empty(())
+        recorded.append(function)
+        (group,) = trainer.optimizer.param_groups
+        rate = group["lr"]  # a graph reads the memory that was there when it was recorded
+
+        def replay():
+            now, group["lr"] = group["lr"], rate
+            output.copy_(function())
+            group["lr"] = now
+
+        return output, replay
+
+    plain, graphed = trained(small, schedule), trained(small, schedule, record)
+    assert len(recorded) == 1
+    assert plain[0] == [pytest.approx(row, rel=1e-5) for row in graphed[0]]
+    torch.testing.assert_close(plain[1], graphed[1])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "plateau"])
+def test_a_recording_that_fails_is_said_once_and_training_goes_on(small, schedule, capsys):
+    def record(function, trainer):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+    plain, graphed = trained(small, schedule), trained(small, schedule, record)
+    assert plain[0] == graphed[0]
+    assert weights_checksum(plain[1]) == weights_checksum(graphed[1])
+    assert capsys.readouterr().err == (
+        "no CUDA graph (operation not permitted when stream is capturing); "
+        "every step is launched as it is\n"
+    )
+
+
+def test_engine_choice(monkeypatch):
+    assert best_engine("cpu", "float32").precision == "float32"
+    assert best_engine("cpu").fused
+    assert not reference_engine().fused
+    monkeypatch.setenv("MNIST_DEVICE", "cpu")
+    assert best_engine().device == "cpu"
+    with pytest.raises(ValueError, match=r"^engine.precision: .*'tf32', not 'float16'$"):
+        best_engine("cpu", precision="float16")
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(ValueError, match=f"device '{device}' cannot be used here") as error:
+            best_engine(device)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("before", [True, False])
+def test_tf32_is_allowed_where_the_engine_says_so_and_put_back(precision, before):
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    own = [flag.allow_tf32 for flag in flags]
+
+    def interrupted():
+        with pinned(Engine("cuda", precision)):
+            inside.extend(flag.allow_tf32 for flag in flags)
+            raise KeyboardInterrupt  # whatever ends it
+
+    try:
+        inside: list = []
+        for flag in flags:
+            flag.allow_tf32 = before
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert inside == [precision == "tf32"] * 2
+        assert [flag.allow_tf32 for flag in flags] == [before] * 2
+    finally:
+        for flag, allowed in zip(flags, own, strict=True):
+            flag.allow_tf32 = allowed
+
+
+def test_a_record_names_the_processor():
+    kind, _, name = processor(Engine()).partition(", ")
+    assert kind == processor_kind()
+    assert kind
+    assert name
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("layout", "fused"), [("contiguous", False), ("channels_last", False), ("channels_last", True)]
+)
+def test_engines_train_alike(mnist, precision, layout, fused):
+    recipe = Recipe(learning_rate=0.05, batch_size=32, epochs=2, schedule="linear")
+    engine = Engine("cpu", precision, torch.get_num_threads(), layout, fused)
+    run = fit(MODELS[9], recipe, subset(mnist, 2_000, 500), 0, engine=engine)
+    assert run.engine == engine
+    assert run.history[-1].test_accuracy > 80
+    assert run.history[-1].train_loss < run.history[0].train_loss / 2
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_accelerators_run_the_same_code(small, device):
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        pytest.skip(f"no {device} here")
+    run = fit(MODELS[9], RICH, small, 0, engine=best_engine(device))
+    assert next(run.network.parameters()).device.type == "cpu"
+    assert len(run.history) == 2

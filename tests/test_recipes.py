@@ -1,0 +1,203 @@
+import dataclasses
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import MODELS
+from utils.borders import Seed, check, checked
+from utils.recipes import (
+    CANDIDATES,
+    EXPERIMENTS,
+    PUBLISHED,
+    RECIPES,
+    SHORT_CANDIDATES,
+    Recipe,
+    changes,
+    get_experiment,
+)
+from utils.tables import hand_count
+
+NAN, INF = float("nan"), float("inf")
+
+
+def recipe_of(model: int) -> Recipe:
+    return EXPERIMENTS[str(model)].recipe
+
+
+def test_models_1_to_7_share_the_constant_recipe():
+    assert all(recipe_of(model) == RECIPES["constant"] for model in range(1, 8))
+    recipe = RECIPES["constant"]
+    assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", 0.01, 0.9)
+    assert (recipe.batch_size, recipe.epochs, recipe.warps) == (128, 15, False)
+
+
+def test_model_8_adds_a_rotation_and_nothing_else():
+    assert changes(recipe_of(7), recipe_of(8)) == {"rotations": ((), (6.9,))}
+
+
+def test_model_9_adds_a_second_rotation_and_the_plateau_schedule():
+    assert changes(recipe_of(8), recipe_of(9)) == {
+        "rotations": ((6.9,), (6.9, 15.0)),
+        "learning_rate": (0.01, 0.075),
+        "schedule": ("constant", "plateau"),
+        "validation": (False, True),
+    }
+    assert recipe_of(9) == recipe_of(10)
+    assert (recipe_of(9).decay, recipe_of(9).patience) == (0.1, 1)
+
+
+def test_every_experiment_trains_the_network_that_its_name_begins_with():
+    assert list(EXPERIMENTS)[:10] == [str(model) for model in MODELS]
+    for name, experiment in EXPERIMENTS.items():
+        assert experiment.config == MODELS[int(name.split("-")[0])], name
+        assert experiment.measure_test == ("search" not in name), name
+        assert experiment.reference == name.endswith("reference"), name
+
+
+def test_no_experiment_wants_a_seed_twice():
+    for name, experiment in EXPERIMENTS.items():
+        assert len(set(experiment.seeds)) == len(experiment.seeds) > 0, name
+        for seed in experiment.seeds:
+            check(Seed, seed, name)
+
+
+def test_experiments_of_other_names_are_other_runs():
+    wanted = [
+        (experiment.config, experiment.recipe, experiment.measure_test, experiment.reference)
+        for name, experiment in EXPERIMENTS.items()
+    ]
+    assert len(set(wanted)) == len(wanted)
+
+
+def test_candidates_decide_on_validation_and_differ_from_the_base():
+    base = CANDIDATES["base"]
+    candidates = [*CANDIDATES.items(), *SHORT_CANDIDATES.items()]
+    assert all(recipe.validation for _, recipe in candidates)
+    assert all(recipe != base for name, recipe in candidates if name != "base")
+    for recipe in (RECIPES["final"], RECIPES["short"]):
+        assert replace(recipe, validation=True) in dict(candidates).values()
+        assert not recipe.validation
+
+
+def test_published_parameters_are_those_of_our_networks():
+    assert {model: hand_count(config) for model, config in MODELS.items()} == {
+        model: published.parameters for model, published in PUBLISHED.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"learning_rate": "0.1"}, "learning_rate: .*valid number, not '0.1'"),
+        ({"learning_rate": 0.0}, "learning_rate: .*greater than 0, not 0.0"),
+        ({"learning_rate": True}, "learning_rate: .*valid number, not True"),
+        ({"epochs": 0}, "epochs: .*greater than or equal to 1, not 0"),
+        ({"epochs": 1.5}, "epochs: .*valid integer, not 1.5"),
+        ({"epochs": "2"}, "epochs: .*valid integer, not '2'"),
+        ({"decay": -1}, "decay: .*greater than 0, not -1"),
+        ({"patience": -2}, "patience: .*greater than or equal to 0, not -2"),
+        ({"milestones": ("a",)}, "milestones.0: .*valid integer, not 'a'"),
+        ({"milestones": (1, 0)}, "milestones.1: .*greater than or equal to 1, not 0"),
+        ({"rotations": (NAN,)}, "rotations.0: .*finite number, not nan"),
+        ({"rotations": (INF,)}, "rotations.0: .*finite number, not inf"),
+        ({"rotations": (6.9, 181)}, "rotations.1: .*less than or equal to 180, not 181"),
+        ({"rotations": 7}, "rotations: .*valid tuple, not 7"),
+        ({"shear": 1e300}, r"shear: .*less than 90, not 1e\+300"),
+        ({"validation": "no"}, "validation: .*valid boolean, not 'no'"),
+        ({"batch_size": 64.0}, "batch_size: .*valid integer, not 64.0"),
+        ({"batch_size": 0}, "batch_size: .*greater than or equal to 1, not 0"),
+        ({"optimizer": "lion"}, "optimizer: .*'sgd' or 'adamw', not 'lion'"),
+        ({"schedule": "cosine"}, "schedule: .*'constant', 'plateau'.*'linear', not 'cosine'"),
+        ({"momentum": 1.0}, "momentum: .*less than 1, not 1.0"),
+        ({"ema_decay": 1.0}, "ema_decay: .*less than 1, not 1.0"),
+        ({"scale": 1.0}, "scale: .*less than 1, not 1.0"),
+        ({"translate": -0.1}, "translate: .*greater than or equal to 0, not -0.1"),
+        ({"weight_decay": -1.0}, "weight_decay: .*greater than or equal to 0, not -1.0"),
+        ({"label_smoothing": 0.1}, "label_smoothing: unexpected keyword argument"),
+        ({"schedule": "plateau"}, " ?plateau reads the validation loss: set validation=True"),
+    ],
+)
+def test_bad_recipe(fields, message):
+    with pytest.raises(ValueError, match=rf"^recipe[.:] ?{message}") as error:
+        Recipe(**fields)
+    assert "\n" not in str(error.value)
+
+
+def test_a_fault_is_named_and_in_one_line_however_the_value_was_given():
+    with pytest.raises(ValueError, match=r"^recipe\.momentum: .*, not 2$"):
+        Recipe("sgd", 0.1, 2)
+    with pytest.raises(ValueError, match=r"^recipe\.momentum: .*, not tensor") as error:
+        replace(RECIPES["final"], momentum=torch.eye(9))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 160
+
+
+def test_equal_values_make_one_recipe():
+    listed, whole, exact = (Recipe(rotations=given) for given in ([7], (7,), (7.0,)))
+    assert listed == whole == exact
+    assert hash(listed) == hash(whole) == hash(exact)
+    assert repr(listed) == repr(whole) == repr(exact)  # what is written is one, too
+    assert repr(Recipe(learning_rate=1)) == repr(Recipe(learning_rate=1.0))
+
+
+def test_recipes_are_frozen_and_travel():
+    recipe = RECIPES["final"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.epochs = 3
+    thawed = pickle.loads(pickle.dumps(recipe))
+    assert thawed == recipe
+    assert hash(thawed) == hash(recipe)
+    shorter = replace(recipe, epochs=3)
+    assert changes(recipe, shorter) == {"epochs": (15, 3)}
+    assert type(shorter) is Recipe
+
+
+def test_unknown_experiment_lists_the_valid_ones():
+    with pytest.raises(ValueError, match=r"unknown experiment '11'; the experiments are 1, 2.*10"):
+        get_experiment("11")
+    assert get_experiment(9) is get_experiment("9") is EXPERIMENTS["9"]
+
+
+@checked
+class _Pair:
+    seed: Seed
+    recipe: Recipe
+
+
+def test_a_value_inside_another_is_checked_as_it_is_made():
+    assert _Pair(2**63 - 1, RECIPES["final"]).recipe is RECIPES["final"]
+    for seed in (2**63, -1, 1.0):
+        with pytest.raises(ValueError, match=r"^_pair\.seed: "):
+            _Pair(seed, RECIPES["final"])
+    with pytest.raises(ValueError, match=r"^_pair\.recipe: ") as error:
+        _Pair(0, "final")
+    assert "\n" not in str(error.value)
+
+
+SCALARS = st.one_of(
+    st.floats(), st.integers(), st.integers(-2, 200), st.floats(0, 1), st.text(), st.none(),
+    st.booleans(), st.sampled_from(["sgd", "adamw", "linear", "step", "plateau"]),
+)  # fmt: skip
+VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.lists(SCALARS, max_size=3).map(tuple))
+
+
+@settings(max_examples=200, database=None, derandomize=True, deadline=None)
+@given(name=st.sampled_from([field.name for field in dataclasses.fields(Recipe)]), value=VALUES)
+def test_any_value_of_any_field_is_kept_or_refused_in_one_line(name, value):
+    try:
+        recipe = Recipe(**{name: value})
+    except ValueError as error:
+        refused = str(error)
+        assert len(refused.splitlines()) == 1
+        plateau = name == "schedule" and value == "plateau"
+        assert refused.startswith("recipe: plateau" if plateau else f"recipe.{name}")
+    else:
+        kept = getattr(recipe, name)
+        assert kept == (tuple(value) if isinstance(value, list) else value)
+        json.dumps(dataclasses.asdict(recipe), allow_nan=False)  # a key can be made of it
+        assert type(kept) in (type(getattr(Recipe(), name)), tuple)

@@ -1,0 +1,258 @@
+import shutil
+import threading
+from dataclasses import replace
+
+import pytest
+
+from models import MODELS
+from tests.conftest import QUICK, RUN, forge
+from utils import plots, runs, store, tables
+from utils.analysis import best_test, final_gap, late_test, runs_meeting_brief, wobble
+from utils.engine import ENGINE_VERSION
+from utils.recipes import EXPERIMENTS, RECIPES, Recipe
+from utils.records import RecordError
+from utils.runs import epoch_line, study, wanted_runs
+from utils.store import STUDY, find, load, load_all, verify
+from utils.training import EpochRow
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_RECORDS", str(tmp_path / "records"))
+    monkeypatch.setenv("MNIST_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Call it, and whatever trains from then on fails."""
+    return lambda: monkeypatch.setattr(store, "fit", None)
+
+
+def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, no_training):
+    live = runs.runs(4, [0, 1, 0], recipe=QUICK, data=small)
+    assert [record.run.seed for record in live] == [0, 1]
+    printed = capsys.readouterr().out.splitlines()
+    name = live[0].run.name
+    for seed, lines in enumerate((printed[:4], printed[4:])):
+        assert lines[0] == f"training {name} seed {seed}, 2 epochs"
+        assert [line.split()[:2] for line in lines[1:3]] == [["epoch", "1"], ["epoch", "2"]]
+        assert lines[3].startswith("trained in ")
+    no_training()
+    assert runs.runs(4, range(2), recipe=QUICK, data=small) == live
+    (line,) = capsys.readouterr().out.splitlines()
+    confirmed = "test accuracy of seeds 0, 1 re-measured and confirmed"
+    assert line == f"{name}: replayed seeds 0, 1; {confirmed}"
+    live[1].weights_path.unlink()
+    assert runs.runs(4, [1], recipe=QUICK, data=small) == live[1:]
+    assert capsys.readouterr().out == f"{name}: replayed seed 1\n"
+
+
+def test_a_damaged_record_is_neither_replayed_nor_trained_over(small, no_training):
+    (live,) = runs.runs(4, recipe=QUICK, data=small)
+    no_training()
+    live.path.write_text(live.path.read_text().replace("e", "f", 1))
+    with pytest.raises(RecordError, match="is damaged"):
+        runs.runs(4, recipe=QUICK, data=small)
+
+
+def test_records_without_a_runs_folder_find_what_they_store(
+    small, tmp_path, monkeypatch, no_training
+):
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.delenv("MNIST_RUNS")
+    (live,) = runs.runs(4, recipe=QUICK, data=small)
+    assert live.path.is_relative_to(tmp_path / "runs")
+    no_training()
+    assert runs.runs(4, recipe=QUICK, data=small) == [live]
+
+
+def test_the_first_folder_counts_and_others_are_looked_at(small, tmp_path, monkeypatch):
+    (live,) = runs.runs(4, recipe=QUICK, data=small)
+    shutil.copytree(live.path.parent, tmp_path / "records" / "anything")
+    (found,) = runs.runs(4, recipe=QUICK, data=small)
+    assert found.path == tmp_path / "records" / "anything" / "seed-00.json"
+    assert found == live
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "name"),
+    [
+        (4, {}, "4"),
+        ("9-final", {}, "9-final"),
+        (7, {"recipe": "rotation"}, "8"),
+        (7, {"recipe": RECIPES["rotation"]}, "8"),
+        (7, {"recipe": {"rotations": [6.9]}}, "8"),
+        (8, {"recipe": "constant"}, "7"),
+        (8, {"recipe": {"learning_rate": 0.01}}, "8"),
+        (6, {"config": MODELS[7]}, "7"),
+        (9, {"config": {"middle": (12, 12), "squeeze_2": 10, "late": (10, 12)}}, "10"),
+        ("8", {"recipe": Recipe(), "config": MODELS[1]}, "1"),
+    ],
+)
+def test_equal_settings_are_the_same_experiment(experiment, changes, name):
+    (run,) = wanted_runs(experiment, 0, **changes)
+    (same,) = wanted_runs(name, 0)
+    assert run.name == name
+    assert run == same
+    assert run.key("da7a") == same.key("da7a")
+
+
+@pytest.mark.parametrize("first", [7, 8])
+def test_what_7_with_a_rotation_stores_8_finds_and_the_reverse(
+    small, monkeypatch, no_training, first
+):
+    quick = replace(RECIPES["rotation"], epochs=1)
+    monkeypatch.setitem(RECIPES, "rotation", quick)
+    monkeypatch.setitem(EXPERIMENTS, "8", replace(EXPERIMENTS["8"], recipe=quick))
+    calls = [lambda: runs.runs(7, 0, recipe="rotation", data=small)]
+    calls.insert(8 - first, lambda: runs.runs(8, 0, data=small))
+    live = calls[0]()
+    no_training()
+    assert calls[1]() == live
+    assert live[0].run.name == "8"
+
+
+def test_a_search_and_a_reference_run_are_not_the_plain_one():
+    searched, plain = (wanted_runs("9-search-steps")[0], wanted_runs("9-final")[0])
+    assert searched.key("da7a") != replace(searched, measure_test=True).key("da7a")
+    reference, fast = (wanted_runs(name)[0] for name in ("9-reference", "9"))
+    assert (reference.config, reference.recipe) == (fast.config, fast.recipe)
+    assert reference.key("da7a") != fast.key("da7a")
+    assert plain.measure_test
+    assert not searched.measure_test
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": {"epochs": 2}},
+        {"recipe": QUICK},
+        {"config": {"dropout": 0.1}},
+        {"config": replace(MODELS[4], head="gap"), "recipe": {"batch_size": 64}},
+    ],
+)
+def test_a_variation_is_one_seed_under_a_name_of_its_own(changes):
+    (run,) = wanted_runs(4, **changes)
+    assert run.name.startswith("4-varied-")
+    assert run.name not in EXPERIMENTS
+    assert run.seed == 0
+    assert [run.seed for run in wanted_runs(4)] == [0, 1, 2]
+    others = {wanted_runs(4, **other)[0].name for other in ({"recipe": {"epochs": 3}}, changes)}
+    assert len(others) == 2
+
+
+def test_a_variation_passes_through_every_table_and_figure(small):
+    varied = runs.runs(4, recipe={"epochs": 2, "batch_size": 100}, data=small)
+    assert "(n = 1)" in tables.results(varied)
+    assert f"| {varied[0].run.name} | 8,714 |" in tables.ladder_table({varied[0].run.name: varied})
+    for measure in (best_test, final_gap, late_test, wobble):
+        assert measure(varied).n == 1
+    assert runs_meeting_brief(varied) == 0
+    figures = [
+        plots.curves(varied, "Model 4, varied"),
+        plots.ladder({"varied": varied}),
+        plots.learning_rates({"varied": varied[0], "recipe": varied[0].run.recipe}),
+        plots.confusion(varied[0].confusion),
+    ]
+    for figure in figures:
+        figure.canvas.draw()
+        plots.pyplot.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"experiment": 11}, "unknown experiment 11; the experiments are 1, 2"),
+        ({"recipe": "fast"}, "unknown recipe 'fast'; the recipes are constant, "),
+        ({"recipe": {"epoch": 2}}, "recipe has no epoch; it has optimizer, "),
+        ({"recipe": {1: 2}}, "recipe has no 1; it has optimizer, "),
+        ({"recipe": {"epochs": "2"}}, "epochs: .*valid integer, not '2'"),
+        ({"recipe": {"epochs": 0}}, "epochs: .*not 0"),
+        ({"recipe": 2}, r"recipe must be a Recipe or the fields to change.*, not 2"),
+        ({"recipe": MODELS[4]}, "recipe must be a Recipe or the fields to change"),
+        ({"config": {"depth": 2}}, "config has no depth; it has edges, "),
+        ({"config": {"dropout": "much"}}, r"config: dropout must be in \[0, 1\), not 'much'"),
+        ({"config": "large"}, "config must be a NetworkConfig or the fields to change"),
+        ({"seeds": -1}, "seed: .*not -1"),
+        ({"seeds": [0, 1.5]}, "seed: .*not 1.5"),
+        ({"seeds": "01"}, "seed: .*not '0'"),
+        ({"seeds": [True]}, "seed: .*not True"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(small, arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        runs.runs(**{"experiment": 4, "data": small} | arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_three_runs_in_three_threads_get_the_weights_they_get_alone(small, tmp_path):
+    wanted = [replace(RUN, config=MODELS[5], seed=seed) for seed in range(3)]  # which drops out
+    alone = [store.train(run, small, tmp_path / "alone").weights_sha256 for run in wanted]
+    folder = tmp_path / "together"
+    threads = [threading.Thread(target=store.train, args=(run, small, folder)) for run in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = [find(run, small.checksum, [folder]).weights_sha256 for run in wanted]
+    assert together == alone
+    assert len(set(alone)) == 3
+
+
+def test_everything_recorded_is_wanted_and_everything_wanted_recorded(mnist):
+    committed = load_all([STUDY])
+    wanted = {run.key(mnist.checksum): run for name in EXPERIMENTS for run in wanted_runs(name)}
+    assert committed.keys() == wanted.keys()
+    assert len(list(STUDY.rglob("*.json"))) == len(committed)  # no two of one key
+    for key, record in committed.items():
+        assert record.run == wanted[key]
+        assert record.path == record.run.path(STUDY)
+        assert record.engine_version == ENGINE_VERSION
+        kept = record.run.seed == 0 and record.run.measure_test and not record.run.reference
+        assert record.weights_path.exists() == kept, record.path
+
+
+@pytest.mark.parametrize("name", ["1", "10-final"])
+def test_a_committed_record_re_measures(mnist, name):
+    (run,) = wanted_runs(name, 0)
+    assert verify(find(run, mnist.checksum, [STUDY]), mnist)
+
+
+def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no_training):
+    no_training()
+    monkeypatch.setenv("MNIST_RECORDS", str(STUDY))
+    trial = tmp_path / "runs" / "4" / "seed-05.json"
+    trial.parent.mkdir(parents=True)
+    text = (STUDY / "4" / "seed-01.json").read_text()
+    trial.write_text(forge(text, lambda content: content["run"].update(seed=5), key=True))
+    assert load(trial).run.seed == 5
+    assert runs.runs(4, 5, data=mnist)[0].path == trial
+    assert [record.run.seed for record in runs.runs(4, data=mnist)] == [0, 1, 2]
+    assert [record.run.seed for record in study(["4"])["4"]] == [0, 1, 2]
+    found = study(folders=[STUDY])
+    assert list(found) == [*map(str, MODELS), "9-final", "10-final"]
+    for name, records in found.items():
+        assert [record.run.seed for record in records] == list(EXPERIMENTS[name].seeds)
+        assert all(record.path.is_relative_to(STUDY) for record in records)
+
+
+def test_a_study_with_a_run_missing_says_how_to_train_it(tmp_path):
+    with pytest.raises(ValueError, match=r"4 seed 0 is not recorded \(3 of 3 .*--models 4 "):
+        study(["4"], [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        (
+            EpochRow(3, 0.01, 0.1, 98.5, None, None, 0.05, 99.12, 7.25),
+            "epoch  3  lr 0.01000  train 98.50 %  test 99.12 %    7.2 s",
+        ),
+        (
+            EpochRow(15, 0.2, 0.1, 98.5, 0.1, 97.25, None, None, 7.0),
+            "epoch 15  lr 0.20000  train 98.50 %  validation 97.25 %    7.0 s",
+        ),
+    ],
+)
+def test_epoch_line_shows_what_was_measured(row, line):
+    assert epoch_line(row) == line
