@@ -1,24 +1,38 @@
+import copy
 import json
+import statistics
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from utils import verdict as verdict_command
 from utils.analysis import (
+    Spread,
     best_test,
     claim,
     difference,
     epochs_to_hold,
-    evidence,
     final_gap,
     final_test,
     final_train,
+    late_test,
     runs_meeting_brief,
+    share_interval,
     spread,
     verdict,
     wobble,
 )
-from utils.records import load_all
+from utils.runs import study
+from utils.store import STUDY, load_all
+
+
+def altered(record, **fields):
+    """A copy of a record with other fields, which as a record of its own would be refused."""
+    changed = copy.copy(record)
+    for name, value in fields.items():
+        object.__setattr__(changed, name, value)
+    return changed
 
 
 def with_accuracies(record, last, parameters=7_000):
@@ -26,12 +40,12 @@ def with_accuracies(record, last, parameters=7_000):
     history = list(record.history)
     for offset, accuracy in enumerate(reversed(last), start=1):
         history[-offset] = replace(history[-offset], test_accuracy=accuracy)
-    return replace(record, history=history, parameters=parameters)
+    return altered(record, history=tuple(history), parameters=parameters)
 
 
 @pytest.fixture(scope="module")
 def record():
-    return evidence(7)[0]
+    return study(["7"], [STUDY])["7"][0]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +66,7 @@ def test_verdict(record, last, parameters, met, missing):
 
 def test_more_than_15_epochs_miss_the_brief(record):
     run = with_accuracies(record, [99.5] * 5)
-    longer = replace(run, history=[*run.history, run.history[-1]])
+    longer = altered(run, history=(*run.history, run.history[-1]))
     assert verdict(run).met
     assert verdict(longer).missing == ["epochs"]
 
@@ -64,32 +78,69 @@ def test_figures_are_those_of_the_final_epoch(record):
     assert final_gap([run]).mean == pytest.approx(run.history[-1].train_accuracy - 99.0)
     assert wobble([run]).mean == pytest.approx(0.9)
     assert best_test([run]).mean == 99.9
+    assert late_test([run]).mean == pytest.approx(99.72)
 
 
-def test_spread_carries_mean_sd_and_n():
+def test_spread_carries_every_value():
     figure = spread([99.0, 99.1, 99.2])
+    assert figure.values == (99.0, 99.1, 99.2)
     assert (figure.mean, figure.sd, figure.n) == (pytest.approx(99.1), pytest.approx(0.1), 3)
     assert str(figure) == "99.10 ± 0.10 % (n = 3)"
     assert str(spread([99.0])) == "99.00 % (n = 1)"
+    assert spread([99.0]).sd is None
+    assert str(Spread((1.0, 2.0), "s")) == "1.50 ± 0.71 s (n = 2)"
     with pytest.raises(ValueError, match="no runs are recorded"):
         spread([])
 
 
-def test_difference_is_clear_outside_the_confidence_interval(record):
-    def runs(values):
-        return [with_accuracies(record, [value]) for value in values]
+def final(record, values):
+    return [with_accuracies(record, [value]) for value in values]
 
-    low, high = runs([99.0, 99.1]), runs([99.25, 99.35])
+
+def test_difference_is_welch_s_interval_by_hand(record):
+    high, low = final(record, [99.25, 99.35]), final(record, [99.0, 99.1])
     change = difference(high, low)
-    assert change.mean == pytest.approx(0.25)
-    assert change.error == pytest.approx(((0.1**2 / 2) / 2 * 2) ** 0.5)
-    assert change.freedom == 2
-    assert not change.clear  # 3.5 standard errors, but two seeds each: the interval has 4.30
-    many = difference(runs([99.4, 99.5] * 4), runs([99.0, 99.1] * 4))
-    assert many.freedom > 10
-    assert many.clear
-    assert difference(runs([99.0, 99.1] * 4), runs([99.4, 99.5] * 4)).clear
-    assert not difference(runs([99.1]), runs([99.05])).clear  # one seed each: binomial error
+    # Both variances are 0.005: the error is sqrt(0.005/2 + 0.005/2), on 2 degrees of freedom.
+    half = 4.302653 * 0.005**0.5
+    assert change.value == pytest.approx(0.25)
+    assert (change.low, change.high) == pytest.approx((0.25 - half, 0.25 + half), abs=1e-6)
+    assert not change.clear  # 3.5 standard errors, but two seeds each
+    assert str(change) == "+0.25 points (95 % interval -0.05 to +0.55)"
+
+
+def test_difference_agrees_with_scipy_on_unequal_spreads(record):
+    a, b = [99.3, 99.5, 99.4, 99.1, 99.6], [99.0, 99.01, 99.02]
+    change = difference(final(record, a), final(record, b))
+    test = stats.ttest_ind(a, b, equal_var=False)
+    assert (change.low, change.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert change.clear == (test.pvalue < 0.05)
+    assert change.value == pytest.approx(statistics.mean(a) - statistics.mean(b))
+    back = difference(final(record, b), final(record, a))
+    assert (back.low, back.high) == pytest.approx((-change.high, -change.low))
+
+
+def test_difference_of_many_seeds_is_clear_either_way(record):
+    high, low = final(record, [99.4, 99.5] * 4), final(record, [99.0, 99.1] * 4)
+    assert difference(high, low).clear
+    assert difference(low, high).clear
+    assert not difference(high, high).clear
+
+
+def test_difference_needs_two_seeds_and_stands_equal_ones(record):
+    one, two = final(record, [99.1]), final(record, [99.1, 99.2])
+    for after, before in ((one, two), (two, one), (one, one)):
+        with pytest.raises(ValueError, match="two seeds or more of each"):
+            difference(after, before)
+    alike = difference(final(record, [99.5, 99.5]), final(record, [99.0, 99.0]))
+    assert (alike.value, alike.low, alike.high) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(19, 20, 0.751, 0.999), (20, 20, 0.832, 1), (0, 20, 0, 0.168), (3, 5, 0.147, 0.947)],
+)
+def test_share_interval_is_clopper_and_pearson_s(successes, trials, low, high):
+    assert share_interval(successes, trials) == pytest.approx((low, high), abs=5e-4)
 
 
 def test_runs_meeting_brief_counts(record):
@@ -106,36 +157,38 @@ def test_claim_says_whether_it_holds(capsys):
     assert lines[2].startswith("NOT HELD  two is less")
 
 
-def test_evidence_is_every_recorded_seed_in_order():
-    for model in range(1, 11):
-        seeds = [run.seed for run in evidence(model)]
-        assert seeds == sorted(set(seeds))
-        assert seeds[0] == 0
-
-
-def test_verdict_prints_every_record_as_text_and_json(capsys):
-    assert verdict_command.main([]) == 0
+def test_verdict_prints_every_committed_test_figure_once(capsys):
+    options = ["--records", str(STUDY)]
+    committed = [record for record in load_all([STUDY]).values() if record.run.measure_test]
+    assert verdict_command.main(options) == 0
     rows = capsys.readouterr().out.splitlines()[3:]
-    assert len(rows) == len(load_all())
-    assert verdict_command.main(["--json"]) == 0
+    assert verdict_command.main([*options, "--json"]) == 0
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(objects) == len(rows)
-    for fields, record in zip(objects, load_all(), strict=True):
+    assert len(rows) == len(objects) == len(committed)
+    assert len({(fields["experiment"], fields["seed"]) for fields in objects}) == len(objects)
+    for row, fields, record in zip(rows, objects, committed, strict=True):
         assert set(fields) == {
-            "model", "recipe", "seed", "parameters", "epochs", "test_accuracy",
+            "experiment", "model", "seed", "parameters", "epochs", "test_accuracy",
             "train_accuracy", "met",
         }  # fmt: skip
+        assert (fields["experiment"], fields["seed"]) == (record.run.name, record.run.seed)
+        assert fields["experiment"].split("-")[0] == str(fields["model"])
+        assert fields["parameters"] == record.parameters
         assert fields["test_accuracy"] == record.test_accuracy
         assert len(fields["test_accuracy"]) == len(fields["train_accuracy"]) == fields["epochs"]
         assert fields["met"] == verdict(record).met
+        assert row.split()[:2] == [record.run.name, str(record.run.seed)]
+        assert row.endswith(" met" if fields["met"] else ", ".join(verdict(record).missing))
 
 
 def test_verdict_without_records_or_with_a_damaged_one(tmp_path, capsys):
     assert verdict_command.main(["--records", str(tmp_path)]) == 1
     assert "no runs are recorded" in capsys.readouterr().err
-    (tmp_path / "1-constant-seed0-0123456789abcdef.json").write_text("{")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "seed-00.json").write_text("{")
     assert verdict_command.main(["--records", str(tmp_path)]) == 1
-    assert "is damaged" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is damaged" in line
 
 
 @pytest.mark.parametrize(

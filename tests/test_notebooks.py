@@ -233,7 +233,7 @@ def test_opened_alone_as_in_colab_it_clones_once_and_runs(name, repository, tmp_
         for output in cell.outputs
     ]
     assert sum("replayed" in text for text in printed) >= 3
-    assert not any("training" in text.splitlines()[0] for text in printed if text)
+    assert not any(text.startswith("training ") for text in printed)
 
 
 def test_outside_the_project_without_an_address_it_says_what_to_do(tmp_path):

@@ -1,7 +1,6 @@
 import contextlib
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -129,7 +128,7 @@ def test_a_store_or_data_that_cannot_be_used_is_one_line(small_root, tmp_path, m
 def longer_root(mnist, tmp_path_factory):
     """Enough images that a run lasts long enough to be killed in the middle."""
     root = tmp_path_factory.mktemp("longer-mnist")
-    write_idx(root / "MNIST" / "raw", subset(mnist, 900, 100))
+    write_idx(root / "MNIST" / "raw", subset(mnist, 512, 100))
     return root
 
 
@@ -163,7 +162,7 @@ def test_a_cluster_fails_run_by_run_and_gives_the_bits_of_one_process(
     ]
     assert [failure.startswith(text) for failure, text in zip(sorted(failures), texts, strict=True)]
     assert all(map(str.startswith, sorted(failures), texts))
-    assert not any("\n" in failure or "/tmp" in failure for failure in failures[:2])
+    assert not any("\n" in failure or "/tmp" in failure for failure in sorted(failures)[1:])
     output = capsys.readouterr().out.splitlines()
     assert output[0] == f"0 of 6 runs are already in {tmp_path}"
     assert [line[:14] for line in output[1:7]] == [f"{n:4d} of 6 runs" for n in range(1, 7)]
@@ -240,7 +239,7 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(
 
 
 def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
-    options = ("--models", "8,6", "--seeds", "0-2", "--jobs", "2")
+    options = ("--models", "8,6", "--seeds", "0-3", "--jobs", "2")
 
     def stored():
         return {path: path.read_bytes() for path in tmp_path.glob("*/seed-*")}
@@ -259,7 +258,7 @@ def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
     assert not any(worker.is_running() for worker in workers)
     done = stored()
     finished = len(load_all([tmp_path]))
-    assert 1 <= finished < 6
+    assert 1 <= finished < 8
 
     orphaned = command(longer_root, tmp_path, *options)
     wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, orphaned)
@@ -278,15 +277,14 @@ def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
     assert last.returncode == 0, errors
     assert not complaints(errors)
     lines = output.splitlines()
-    assert lines[0] == f"{finished} of 6 runs are already in {tmp_path}"
-    left = 6 - finished
-    assert [line[:14] for line in lines[1:-2]] == [
+    assert lines[0] == f"{finished} of 8 runs are already in {tmp_path}"
+    left = 8 - finished
+    assert [line[:15] for line in lines[1:-2]] == [
         f"{n:4d} of {left} runs:" for n in range(1, left + 1)
     ]  # a line per finished run, and none per epoch
     assert all(line.endswith(" is trained") for line in lines[1:-2])
     assert "6                        final test accuracy" in lines[-2]
-    assert all("(n = 3)" in line for line in lines[-2:])
-    assert len(load_all([tmp_path])) == 6
+    assert all("(n = 4)" in line for line in lines[-2:])
+    assert len(load_all([tmp_path])) == 8
     assert {path: content for path, content in stored().items() if path in done} == done
     assert not list(tmp_path.rglob(".part-*"))
-    shutil.rmtree(tmp_path)

@@ -4,10 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import MODELS
-from utils import plots, search
-from utils.analysis import evidence, final_test
-from utils.experiments import CANDIDATES, RECIPES, SHORT_CANDIDATES
+from models import MODELS, build
+from utils import plots, selection
+from utils.analysis import final_test, runs_meeting_brief
+from utils.data import Split
+from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES
+from utils.runs import study
+from utils.store import STUDY
 from utils.tables import (
     hand_count,
     ladder_table,
@@ -16,7 +19,13 @@ from utils.tables import (
     print_changes,
     results,
     search_table,
+    short_table,
 )
+
+
+@pytest.fixture(scope="module")
+def found():
+    return study(["1", "4", "9", "9-final", "10"], [STUDY])
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -42,8 +51,6 @@ def test_receptive_fields(model):
 def test_receptive_field_agrees_with_gradients():
     # The pixels that one value of the squeeze at 14x14 depends on, found by asking autograd.
     torch.manual_seed(0)
-    from models import build
-
     network = build(3).eval()
     image = torch.rand(1, 1, 28, 28, requires_grad=True)
     stages = torch.nn.Sequential(network.edges, network.pool, network.squeeze_1, network.middle)
@@ -69,45 +76,57 @@ def test_print_changes_names_both_network_and_recipe(capsys):
     assert "recipe.schedule: constant -> plateau" in capsys.readouterr().out
 
 
-def test_results_show_ours_beside_the_published():
-    table = results(evidence(4))
+def test_results_show_ours_beside_the_published(found):
+    table = results(found["4"])
     assert "| parameters | 8,714 | 8,714 |" in table
     assert "99.29 % (epoch 14)" in table
-    assert f"| **test accuracy** | **{final_test(evidence(4))}** |" in table
+    assert f"| **test accuracy** | **{final_test(found['4'])}** |" in table
 
 
-def test_ladder_table_has_a_line_per_experiment():
-    table = ladder_table({"1": evidence(1), "9": evidence(9)}).splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in table[2:]] == ["1", "9"]
+def test_ladder_table_has_a_line_per_experiment(found):
+    lines = [line.strip("| ").split(" | ") for line in ladder_table(found).splitlines()]
+    assert [cells[0] for cells in lines[2:]] == list(found)
+    for cells, runs in zip(lines[2:], found.values(), strict=True):
+        assert cells[4] == str(len(runs))
+        assert cells[-1] == f"{runs_meeting_brief(runs)} of {len(runs)}"
+    assert lines[5][6] == ""  # the original published no final
 
 
-def test_search_table_marks_the_choice():
+def test_search_tables_mark_the_choice():
     table = search_table({"base": {9: [99.1, 99.2], 10: [99.0]}}, "base")
-    assert "**base** (chosen) | 99.10 | 99.20 | 99.00 |  |" in table
+    assert "| **base** (chosen) | 99.10 | 99.20 | 99.00 |  |" in table
+    table = short_table({"short-4": [99.0, 99.2], "short-6": [99.3, 99.5]}, 99.35, "short-6")
+    assert "| short-4 | 99.00 | 99.20 | 99.10 | 99.35 |" in table
+    assert "| **short-6** (chosen) | 99.30 | 99.50 | 99.40 | 99.35 |" in table
 
 
-def test_search_scores_come_from_validation_alone(mnist):
-    scores = search.scores(search.FOLDER, mnist.checksum)
-    for name in scores:
-        for job in search.jobs([name], 0):
-            (record,) = search.finished([job], search.FOLDER, mnist.checksum)
-            assert all(accuracy is None for accuracy in record.test_accuracy)
-            assert record.confusion is None
-            last = [row.validation_accuracy for row in record.history[-5:]]
-            assert search.score(record) == pytest.approx(sum(last) / 5)
+def test_search_scores_come_from_validation_alone():
+    scores = selection.scores()
+    assert list(scores) == list(CANDIDATES)
+    for name, by_model in scores.items():
+        for model, values in by_model.items():
+            records = study([f"{model}-search-{name}"])[f"{model}-search-{name}"]
+            for value, record in zip(values, records, strict=True):
+                assert record.confusion is None
+                assert record.test_accuracy == [None] * 15
+                last = [row.validation_accuracy for row in record.history[-5:]]
+                assert value == pytest.approx(sum(last) / 5)
 
 
-def test_the_final_recipe_is_the_winner_of_the_search(mnist):
-    chosen = search.winner(search.FOLDER, mnist.checksum)
+def test_the_final_recipe_is_the_winner_of_the_search():
+    table = selection.scores()
+    chosen = selection.winner(table)
+    assert chosen in selection.finalists(table)
     assert RECIPES["final"] == replace(CANDIDATES[chosen], validation=False)
 
 
-def test_the_short_recipe_is_the_shortest_that_reaches_the_bar(mnist):
-    scores = search.short_scores(search.FOLDER, mnist.checksum)
-    bar = search.short_bar(search.FOLDER, mnist.checksum)
-    chosen = search.short_winner(search.FOLDER, mnist.checksum)
-    means = {name: statistics.mean(values) for name, values in scores.items()}
-    names = list(scores)
+def test_the_short_recipe_is_the_shortest_that_reaches_the_bar():
+    table = selection.short_scores()
+    bar = selection.short_bar(selection.scores())
+    chosen = selection.short_winner(table, bar)
+    means = {name: statistics.mean(values) for name, values in table.items()}
+    names = list(table)
+    assert names == list(SHORT_CANDIDATES)
     if max(means.values()) >= bar:
         assert means[chosen] >= bar
         assert all(means[name] < bar for name in names[: names.index(chosen)])
@@ -119,33 +138,41 @@ def test_the_short_recipe_is_the_shortest_that_reaches_the_bar(mnist):
 @pytest.mark.parametrize(
     ("bar", "chosen"), [(99.1, "short-6"), (99.25, "short-8"), (99.9, "short-8")]
 )
-def test_the_fewest_epochs_that_reach_the_bar_win(monkeypatch, tmp_path, bar, chosen):
+def test_the_fewest_epochs_that_reach_the_bar_win(bar, chosen):
     means = {"short-4": 99.0, "short-6": 99.2, "short-8": 99.3, "short-10": 99.1}
-    scores = {name: [mean] * 3 for name, mean in means.items()}
-    monkeypatch.setattr(search, "short_scores", lambda *_: scores)
-    monkeypatch.setattr(search, "short_bar", lambda *_: bar)
-    assert search.short_winner(tmp_path, "") == chosen
+    assert selection.short_winner({name: [mean] * 3 for name, mean in means.items()}, bar) == chosen
 
 
-def test_an_incomplete_search_has_no_winner(tmp_path, mnist):
-    with pytest.raises(ValueError, match="the search is not complete"):
-        search.short_winner(tmp_path, mnist.checksum)
-    with pytest.raises(ValueError, match="the search is not complete"):
-        search.winner(tmp_path, mnist.checksum)
+def test_round_2_decides_between_the_best_two_of_round_1():
+    table = {
+        "a": {9: [99.5, 99.0], 10: [99.5, 99.0]},
+        "b": {9: [99.4, 99.4], 10: [99.4, 99.4]},
+        "c": {9: [99.3], 10: [99.3]},
+    }
+    assert selection.finalists(table) == ["a", "b"]
+    assert selection.winner(table) == "b"
 
 
-def test_every_figure_draws(mnist):
-    runs = {"9": evidence(9), "10": evidence(10)}
+def test_an_incomplete_search_has_no_winner(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_RECORDS", str(tmp_path))
+    for unfinished in (selection.scores, selection.short_scores):
+        with pytest.raises(ValueError, match="is not recorded"):
+            unfinished()
+
+
+def test_every_figure_draws(mnist, found):
+    runs = {name: found[name] for name in ("9", "9-final", "10")}
     figures = [
         plots.samples_per_class(mnist.train, mnist.test),
         plots.strokes(plots.stroke_lengths(mnist.train)),
         plots.images(list(mnist.test.images[:3]), ["a", "b", "c"], "three digits"),
         plots.curves(runs["9"], "Model 9"),
         plots.ladder(runs),
-        plots.learning_rate({"nine": [0.1, 0.01]}),
+        plots.learning_rates({"nine": runs["9"][0], "final": RECIPES["final"]}),
         plots.confusion(runs["9"][0].confusion),
     ]
     for figure in figures:
+        figure.canvas.draw()
         assert figure.get_facecolor() == (1, 1, 1, 1)
         assert figure.get_suptitle()
         drawn = [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
@@ -153,9 +180,18 @@ def test_every_figure_draws(mnist):
         plots.pyplot.close(figure)
 
 
-def test_stroke_lengths_by_hand():
-    from utils.data import Split
+def test_learning_rates_are_those_of_the_run_or_of_the_recipe(found):
+    record, recipe = found["9"][0], RECIPES["final"]
+    epochs, rates = plots._rates(record)
+    assert rates[:-1] == [row.learning_rate for row in record.history]
+    assert epochs == list(range(16))
+    epochs, rates = plots._rates(recipe)
+    assert (epochs[0], epochs[-1]) == (0, 15)
+    drops = [epoch for epoch, a, b in zip(epochs[1:], rates, rates[1:], strict=False) if a != b]
+    assert drops == list(recipe.milestones)
 
+
+def test_stroke_lengths_by_hand():
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     image[0, 3, 5:9] = 255
     image[0, 4, 27] = 255

@@ -21,6 +21,7 @@ from pathlib import Path
 import dask
 import torch
 from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.comm import get_address_host_port
 from tqdm import tqdm
 
 from utils.analysis import spread
@@ -97,11 +98,14 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(LOCAL))
         try:
-            if address is None:
+            if address:
+                get_address_host_port(address)  # a client of a malformed one could not be closed
+            else:
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # never taken already
                     silence_logs=logging.CRITICAL,
                 )
                 stack.enter_context(cluster)

@@ -3,8 +3,8 @@ import shutil
 import nbformat
 import pytest
 
+from tools.address import main, stamp
 from utils.data import ROOT
-from utils.publish import main, stamp
 
 ADDRESS = "https://github.com/someone/mnist-under-8k"
 
@@ -12,7 +12,7 @@ ADDRESS = "https://github.com/someone/mnist-under-8k"
 @pytest.fixture
 def project(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    (tmp_path / "utils").mkdir()
+    (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
@@ -22,7 +22,7 @@ def contents(project):
 
 
 def test_there_is_no_badge_before_the_address_is_known():
-    if (ROOT / "utils" / "address.txt").read_text().strip():
+    if (ROOT / "tools" / "address.txt").read_text().strip():
         pytest.skip("this project is stamped")
     assert "colab-badge" not in (ROOT / "README.md").read_text()
     for path in (ROOT / "notebooks").glob("*.ipynb"):
@@ -31,7 +31,7 @@ def test_there_is_no_badge_before_the_address_is_known():
 
 def test_stamping_writes_address_and_badges(project):
     stamp(ADDRESS + ".git/", project)
-    assert (project / "utils" / "address.txt").read_text() == ADDRESS + "\n"
+    assert (project / "tools" / "address.txt").read_text() == ADDRESS + "\n"
     assert (project / "README.md").read_text().count("colab-badge.svg") == 3
     for path in (project / "notebooks").glob("*.ipynb"):
         book = nbformat.read(path, as_version=4)
