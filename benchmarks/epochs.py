@@ -18,9 +18,8 @@ from torch import nn
 from benchmarks import conventional
 from models import MODELS, NetworkConfig, build
 from utils.data import load_mnist, split_validation
-from utils.engine import best_engine
+from utils.engine import best_engine, keep_memory
 from utils.recipes import Recipe, get_experiment
-from utils.sweep import keep_memory
 from utils.training import Trainer
 
 CONVENTIONAL_STEPS = 60  # timed per round
@@ -41,6 +40,7 @@ def trainer(model: int, precision: str | None, threads: int) -> Trainer:
     """A trainer of this process, on the training split of 55,000 images."""
     key = model, precision, threads
     torch.set_num_threads(threads)
+    keep_memory()  # as `fit` does
     if key not in _trainers:
         train, _ = split_validation(load_mnist().train)
         engine = best_engine("cpu", precision)
@@ -66,7 +66,6 @@ def our_seconds_per_step(ours: Trainer, start_at: float = 0.0) -> float:
 
 
 def _our_step(model: int, start_at: float) -> float:
-    keep_memory()  # as the workers of a sweep do
     return our_seconds_per_step(trainer(model, None, 1), start_at)
 
 

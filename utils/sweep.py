@@ -8,7 +8,6 @@ costs only the run it was at, which Dask repeats.
 
 import argparse
 import contextlib
-import ctypes
 import logging
 import re
 import signal
@@ -34,8 +33,6 @@ from utils.runs import wanted_runs
 from utils.store import check_writable, load_all, runs_folder, train
 from utils.training import EpochRow
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-KEPT = 2**25  # bytes, the largest mmap threshold that every glibc accepts
 LOCAL = {
     # A step frees and takes the same megabytes again and again; where every one goes back to the
     # system, as Dask has it, page faults double its time. 2 GiB is beyond what a run takes.
@@ -178,7 +175,6 @@ def _train_on_worker(
     """Train one run; returns what went wrong, and the files of its record by relative path."""
     worker = get_worker()
     torch.set_num_threads(1)
-    keep_memory()
 
     def send(row: EpochRow) -> None:
         figures = row.validation_accuracy if row.test_accuracy is None else row.test_accuracy
@@ -205,14 +201,6 @@ def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
     except OSError as error:
         return f"{name} cannot be stored in {folder}: {error.strerror}"
     return None
-
-
-def keep_memory() -> None:
-    """Tell glibc's allocator to keep what is freed (see `LOCAL`); others are left alone."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, KEPT)
-        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def _first_line(error: object) -> str:

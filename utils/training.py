@@ -23,7 +23,7 @@ from utils import fast
 from utils.augment import batch, draw_warps, normalise
 from utils.borders import Percent, Positive, Seed, check, checked
 from utils.data import Dataset, Split, pixel_statistics, split_validation
-from utils.engine import Engine, best_engine, pinned
+from utils.engine import Engine, best_engine, keep_memory, pinned
 from utils.fast.graph import GraphedStep, side_stream
 from utils.recipes import Recipe
 
@@ -118,6 +118,7 @@ def fit(
         if recipe.validation:
             train, validation = split_validation(train)
         _check_sizes(recipe, train, validation, data.test if measure_test else None)
+        keep_memory()
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
         validation = _on(engine, validation)
