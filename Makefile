@@ -8,6 +8,8 @@ BUILD := build
 FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/records"
 # Pages are made from records/ alone: a trial run in runs/ counts nowhere.
 COMMITTED := MNIST_RECORDS="$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/runs"
+# Tests on all cores, each file on one.
+CORES := -n auto --dist loadfile
 # Unlike nbconvert's default template, this one keeps the figures' alternative texts.
 TEMPLATE := classic
 
@@ -44,10 +46,10 @@ lint: env
 	$(PY) -m ruff format --check .
 
 unit: env
-	$(PY) -m pytest tests
+	$(PY) -m pytest $(CORES) tests
 
 nbval: env
-	$(PY) -m pytest --nbval --nbval-cell-timeout=120 notebooks
+	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=120 notebooks
 
 bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for five minutes
 	$(PY) -m benchmarks $(if $(QUICK),--quick)

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent
 _RUNS = tempfile.TemporaryDirectory(prefix="mnist-runs-")  # removed when pytest ends
 
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores, one file on each
 os.environ.setdefault("MNIST_DEVICE", "cpu")  # where runs repeat bit for bit
 os.environ["MNIST_RECORDS"] = str(ROOT / "records")
 os.environ["MNIST_RUNS"] = _RUNS.name

@@ -193,7 +193,7 @@ def profile(model: int, steps: int = 40) -> dict[str, float]:
     for part in index[:5]:
         ours.step(part, None)
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities) as profiled:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiled:
         for part in index:
             ours.step(part, None)
     kinds = {

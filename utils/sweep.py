@@ -37,8 +37,13 @@ LOCAL = {
     # A step frees and takes the same megabytes again and again; where every one goes back to the
     # system, as Dask has it, page faults double its time. 2 GiB is beyond what a run takes.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**31,
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,  # tasks run in a thread
     **{f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")},
     "distributed.worker.memory.terminate": False,
+    # What watches the workers by the millisecond takes a tenth of their time.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "1s",
     # We say ourselves what happens, also at Ctrl-C, which a terminal sends to workers, too.
     "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
     "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
