@@ -19,7 +19,7 @@ TEMPLATE := classic
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(ENV)/installed  ## make the Python environment in .venv
+env: $(ENV)/installed  ## make the Python environment in .venv; SYSTEM=1 uses what the system has, such as a CPU-only torch
 
 $(ENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
@@ -27,8 +27,8 @@ $(ENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 		|| { echo "python3 lacks the venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@$(PY) -c '' 2>/dev/null || rm -rf $(ENV)
-	$(PYTHON) -m venv $(ENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PYTHON) -m venv $(if $(SYSTEM),--system-site-packages) $(ENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r $(if $(SYSTEM),requirements.txt,requirements.lock)
 	@touch $@
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict

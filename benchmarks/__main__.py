@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="models 4 and 9, three rounds")
     parser.add_argument("--skip-make-run", action="store_true", help="leave that figure out")
     options = parser.parse_args()
+    os.environ["MNIST_DEVICE"] = "cpu"  # a GPU has a program of its own
     models, rounds = ((4, 9), 3) if options.quick else ((1, 4, 9, 10), 5)
     peaks = epochs.peaks()
     print("limits:", ", ".join(f"{name} {value:.0f}" for name, value in peaks.items()), flush=True)

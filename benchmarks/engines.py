@@ -16,9 +16,10 @@ MARGIN = 0.05  # points
 
 
 def pairs(experiment: str) -> tuple[list[Record], list[Record]]:
-    """The runs on the fast path and those on the reference path, by seed."""
-    found = study([experiment, f"{experiment}-reference"], [STUDY])
-    return tuple(found.values())
+    """The runs on the fast path and those on the reference path, of the seeds that both have."""
+    fast, reference = study([experiment, f"{experiment}-reference"], [STUDY]).values()
+    both = {r.run.seed for r in fast} & {r.run.seed for r in reference}
+    return tuple([r for r in records if r.run.seed in both] for records in (fast, reference))
 
 
 def table(experiment: str) -> str:

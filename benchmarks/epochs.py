@@ -17,6 +17,7 @@ from torch import nn
 
 from benchmarks import conventional
 from models import MODELS, NetworkConfig, build
+from utils.augment import draw_warps
 from utils.data import load_mnist, split_validation
 from utils.engine import best_engine, keep_memory
 from utils.recipes import Recipe, get_experiment
@@ -189,13 +190,14 @@ def profile(model: int, steps: int = 40) -> dict[str, float]:
     """Shares of a step's processor time on one thread: {kind of operation: 0..1}."""
     ours = trainer(model, None, 1)
     size = ours.recipe.batch_size
-    index = torch.arange(size * steps).split(size)
-    for part in index[:5]:
-        ours.step(part, None)
+    warps = draw_warps(ours.recipe, size * steps, ours.generator).split(size)
+    batches = list(zip(torch.arange(size * steps).split(size), warps, strict=True))
+    for batch in batches[:5]:
+        ours.step(*batch)
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, acc_events=True) as profiled:
-        for part in index:
-            ours.step(part, None)
+        for batch in batches:
+            ours.step(*batch)
     kinds = {
         "convolution, backward": ("convolution_backward",),
         "convolution, forward": ("mkldnn_convolution", "_convolution"),

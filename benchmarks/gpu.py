@@ -154,15 +154,17 @@ def report(results: dict | None) -> str:
     if not results:
         return "No GPU has been at hand: **unmeasured**."
     rows = []
-    for name, ways in (results["seconds"] or {}).items():
+    for name, ways in (results.get("seconds") or {}).items():
         for way, value in ways.items():
             if way.endswith("epochs"):
                 epochs = int(way.split(", ")[-1].split()[0])
                 goal = f"at most {GOALS[epochs]:.0f}" if name == "9" else ""
                 rows.append((name, way, f"{value:.2f}", goal, f"{ways[f'{way}, test %']:.2f}"))
     table = markdown(("experiment", "way", "seconds", "goal", "test %"), rows, left=2)
-    equal = "; ".join(f"{what}: {value:.1e}" for what, value in (results["equal"] or {}).items())
-    many = ", ".join(f"{n}: {s:.2f} s" for n, s in (results["at_once"] or {}).items())
+    equal = "; ".join(
+        f"{what}: {value:.1e}" for what, value in (results.get("equal") or {}).items()
+    )
+    many = ", ".join(f"{n}: {s:.2f} s" for n, s in (results.get("at_once") or {}).items())
     return (
         f"{results['device']}, {results['date']}, torch {results['torch']}.\n\n{table}\n\n"
         f"Against the CPU reference in float32: {equal or 'failed'}. Seconds per run of model 9, "

@@ -10,7 +10,6 @@ from utils import verdict as verdict_command
 from utils.analysis import (
     Spread,
     best_test,
-    claim,
     difference,
     epochs_to_hold,
     final_gap,
@@ -146,15 +145,6 @@ def test_share_interval_is_clopper_and_pearson_s(successes, trials, low, high):
 def test_runs_meeting_brief_counts(record):
     good, bad = (with_accuracies(record, [a] * 5) for a in (99.5, 99.0))
     assert runs_meeting_brief([good, bad, good]) == 2
-
-
-def test_claim_says_whether_it_holds(capsys):
-    claim("one is less than two", True, "1", "2")
-    claim("two is less than one", False, "2")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "held      one is less than two"
-    assert lines[1].strip() == "1; 2"
-    assert lines[2].startswith("NOT HELD  two is less")
 
 
 def test_verdict_prints_every_committed_test_figure_once(capsys):

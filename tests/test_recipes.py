@@ -54,7 +54,8 @@ def test_model_9_adds_a_second_rotation_and_the_plateau_schedule():
 def test_every_experiment_trains_the_network_that_its_name_begins_with():
     assert list(EXPERIMENTS)[:10] == [str(model) for model in MODELS]
     for name, experiment in EXPERIMENTS.items():
-        assert experiment.config == MODELS[int(name.split("-")[0])], name
+        apart = changes(MODELS[int(name.split("-")[0])], experiment.config)
+        assert set(apart) <= {"dropout", "batch_norm"} and len(apart) <= 1, name
         assert experiment.measure_test == ("search" not in name), name
         assert experiment.reference == name.endswith("reference"), name
 
@@ -71,7 +72,8 @@ def test_experiments_of_other_names_are_other_runs():
         (experiment.config, experiment.recipe, experiment.measure_test, experiment.reference)
         for name, experiment in EXPERIMENTS.items()
     ]
-    assert len(set(wanted)) == len(wanted)
+    # The original trains 7 and 8 alike: one set of runs.
+    assert len(set(wanted)) == len(wanted) - 1
 
 
 def test_candidates_decide_on_validation_and_differ_from_the_base():

@@ -16,9 +16,10 @@ from models import MODELS
 from tests.conftest import QUICK, subset, write_idx
 from utils import sweep as sweep_module
 from utils.data import ROOT
+from utils.progress import Display
 from utils.records import Run
 from utils.store import load_all, load_network, train
-from utils.sweep import ClusterError, _Display, _first_line, main, parse_experiments, parse_seeds
+from utils.sweep import ClusterError, _first_line, main, parse_experiments, parse_seeds
 from utils.sweep import sweep as run_sweep
 
 
@@ -91,7 +92,7 @@ def test_an_error_without_text_has_a_line_too():
 
 def test_a_sweep_hears_its_own_events_alone():
     run = Run("4-quick", MODELS[4], QUICK)
-    displays = [_Display(None, {"a": run}), _Display(None, {"b": run})]
+    displays = [Display(None, {"a": run}), Display(None, {"b": run})]
     assert displays[0].topic != displays[1].topic
     displays[0]._heard((0.0, {"key": "a", "epoch": 2, "accuracy": 98.765}))
     assert displays[0].epochs == {"a": 2}

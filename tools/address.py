@@ -43,7 +43,7 @@ def badge(address: str, notebook: str) -> str:
 
 def stamp_text(text: str, badges: str) -> str:
     """Replace what stands between the badge markers."""
-    return re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}{badges}{END}", text, flags=re.DOTALL)
+    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}{badges}{END}", text, flags=re.DOTALL)
 
 
 def stamp(address: str, root: Path = ROOT) -> list[Path]:
@@ -64,7 +64,7 @@ def stamp(address: str, root: Path = ROOT) -> list[Path]:
             if cell.cell_type == "markdown":
                 cell.source = stamp_text(cell.source, badge(address, path.name))
             else:
-                cell.source = ASSIGNMENT.sub(f'ADDRESS = "{address}"', cell.source)
+                cell.source = ASSIGNMENT.sub(lambda _: f'ADDRESS = "{address}"', cell.source)
         write_atomically(path, nbformat.writes(book) + "\n")
     return changed
 

@@ -22,14 +22,16 @@ from utils.analysis import (
 )
 from utils.data import ROOT
 from utils.files import atomic_file, write_atomically
+from utils.findings import FINDINGS
+from utils.recipes import EXPERIMENTS, changes, get_experiment
 from utils.records import Record
 from utils.runs import study
 from utils.store import STUDY
-from utils.tables import ladder_table
+from utils.tables import ladder_table, markdown
 
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "results.png"
-PAGES = (README, ROOT / "benchmarks" / "README.md")
+PAGES = (README, ROOT / "benchmarks" / "README.md", ROOT / "docs" / "plan.md")
 FINALS = ("9-final", "10-final")
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -53,7 +55,7 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
     return "\n".join(lines)
 
 
-def timing_text(runs: dict[str, list[Record]]) -> str:
+def timing_text() -> str:
     """How long `make run` takes, by the benchmark."""
     return "\n".join(
         f"On {results['cores']} cores with {results['kind']}, `make run` took "
@@ -63,15 +65,48 @@ def timing_text(runs: dict[str, list[Record]]) -> str:
     )
 
 
+def plan_table() -> str:
+    """Markdown: every experiment, what sets it apart, and the seeds wanted of it."""
+    rows = []
+    for name, experiment in EXPERIMENTS.items():
+        base = get_experiment(name.split("-")[0])
+        apart = [
+            f"{field} {after!r}"
+            for old, new in ((base.config, experiment.config), (base.recipe, experiment.recipe))
+            for field, (_, after) in changes(old, new).items()
+        ]
+        apart += [] if experiment.measure_test else ["on the validation split"]
+        apart += ["float32, torch's own layers"] if experiment.reference else []
+        seeds = f"{experiment.seeds[0]} to {experiment.seeds[-1]}"
+        rows.append((name, "; ".join(apart), seeds if experiment.seeds[1:] else "0"))
+    return markdown(("experiment", "differs from the model of its number in", "seeds"), rows, 3)
+
+
+def statements_table() -> str:
+    """Markdown: every finding with its threshold, without any figure."""
+    rows = [
+        (
+            f.id,
+            f.statement,
+            " less ".join(f.names) + (", paired" if f.paired else ""),
+            f"{'above' if f.side == '>' else 'below'} {f.threshold:.2f}",
+        )
+        for f in FINDINGS
+    ]
+    return markdown(("finding", "statement", "effect of", "stated"), rows, left=4)
+
+
 def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
     """Every generated block by name."""
     return {
         "claim": claim_text(runs),
         "picture": f"![{picture_alt(runs)}](docs/results.png)",
         "results": ladder_table(runs),
-        "timing": timing_text(runs),
+        "timing": timing_text(),
         **report.blocks(),
         **engines.blocks(),
+        "plan": plan_table(),
+        "statements": statements_table(),
         "gpu": gpu.report(gpu.load()),
     }
 

@@ -1,4 +1,4 @@
-"""Verdicts and claims, computed from records: the brief, spreads over seeds, differences.
+"""Verdicts and intervals, computed from records: the brief, spreads over seeds, differences.
 
 Accuracies are those of the final epoch, never of the best one; every spread carries its mean, its
 standard deviation and its number of seeds.
@@ -16,7 +16,6 @@ TARGET_ACCURACY = 99.4  # percent, on the test set, in each of the last five epo
 LAST_EPOCHS = 5
 MAX_EPOCHS = 15
 PARAMETER_LIMIT = 8_000  # fewer than
-TEST_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,11 @@ def wobble(runs: list[Record]) -> Spread:
     return spread([max(last) - min(last) for last in lasts], "points")
 
 
+def lowest_of_last(runs: list[Record]) -> Spread:
+    """The lowest test accuracy of each run's last five epochs, percent: what the brief is about."""
+    return spread([verdict(run).worst_of_last for run in runs])
+
+
 def runs_meeting_brief(runs: list[Record]) -> int:
     """How many of the runs meet all three demands."""
     return sum(verdict(run).met for run in runs)
@@ -161,6 +165,8 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
+        if self.unit == "%":
+            return f"{self.value:.2f} % (95 % interval {self.low:.2f} to {self.high:.2f})"
         return f"{self.value:+.2f} {self.unit} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
 
@@ -185,12 +191,37 @@ def difference(
     return Interval(a.mean - b.mean, float(low), float(high))
 
 
+def paired_difference(
+    after: list[Record],
+    before: list[Record],
+    measure: Callable[[list[Record]], Spread] = final_test,
+) -> Interval:
+    """How much `measure` rose from one experiment to another, seed by seed (paired t-test).
+
+    Raises:
+        ValueError: for fewer than two seeds that both have.
+    """
+    both = {r.run.seed for r in after} & {r.run.seed for r in before}
+    sides = ([r for r in records if r.run.seed in both] for records in (after, before))
+    a, b = (measure(sorted(side, key=lambda r: r.run.seed)) for side in sides)
+    apart = tuple(x - y for x, y in zip(a.values, b.values, strict=True))
+    return mean_interval(Spread(apart, "points"))
+
+
+def mean_interval(figure: Spread) -> Interval:
+    """The mean over seeds with its interval (Student's t).
+
+    Raises:
+        ValueError: for fewer than two seeds.
+    """
+    if figure.n < 2:
+        raise ValueError(f"an interval needs two seeds or more, not {figure.n}; train more")
+    if not figure.sd:
+        return Interval(figure.mean, figure.mean, figure.mean, figure.unit)
+    low, high = stats.ttest_1samp(figure.values, 0).confidence_interval(0.95)
+    return Interval(figure.mean, float(low), float(high), figure.unit)
+
+
 def share_interval(successes: int, trials: int) -> tuple[float, float]:
     """Exact 95 % interval (Clopper and Pearson, 1934) of a share, both ends in 0..1."""
     return tuple(stats.binomtest(successes, trials).proportion_ci(0.95, method="exact"))
-
-
-def claim(statement: str, holds: bool, *figures: object) -> None:
-    """Print a statement of the analysis as held or not held, with the figures behind it."""
-    print(f"{'held    ' if holds else 'NOT HELD'}  {statement}")
-    print(f"{'':8s}    {'; '.join(map(str, figures))}")

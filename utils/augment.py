@@ -1,6 +1,7 @@
 """Batches: pick, warp (one random affine warp per image) and normalise, on the images' device.
 
-Plain torch; on a CPU `utils.fast.warped_batch` computes the same in one compiled pass.
+Plain torch, on any device. Mind when you change a warp: on a CPU the trainer computes it by
+`utils.fast.warped_batch`, one compiled pass that a test holds against this.
 """
 
 import torch

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -14,6 +15,9 @@ from utils import fast
 from utils.borders import Positive, checked
 
 ENGINE_VERSION = 2  # raised whenever the same run would give other numbers; part of every key
+# Weights and dropout draw from torch's global generator, and settings are of the whole process, so
+# two runs in two threads would disturb each other: one after the other, then.
+ONE_RUN = threading.RLock()
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
@@ -25,7 +29,7 @@ class Engine:
     # Of the forward and backward pass; weights are always float32. "tf32": CUDA's convolutions
     # round float32 to ten bits of mantissa.
     precision: Literal["float32", "bfloat16", "tf32"] = "float32"
-    threads: Positive = 1  # CPU threads
+    threads: Positive = 1  # of the CPU
     layout: Literal["contiguous", "channels_last"] = "contiguous"  # memory format of activations
     fused: bool = False  # CPU only: the compiled layers of utils/fast, not torch's own
     graph: bool = False  # CUDA only: a step is recorded once and replayed
@@ -68,7 +72,7 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
 
 
 def reference_engine() -> Engine:
-    """The yardstick of the fast one: float32 and torch's own layers throughout, on the CPU."""
+    """The yardstick of the fast one: float32 and torch's own layers, on the CPU."""
     return Engine("cpu", "float32", torch.get_num_threads())
 
 
@@ -82,11 +86,11 @@ def _default_device() -> str:
 def pinned(engine: Engine) -> Iterator[None]:
     """Compute by `engine` alone, whatever the caller has set.
 
-    Default dtype and device, gradient mode, autocast and TF32 are put back afterwards. A context
-    is entered only where it changes something: each one costs every call inside it time.
+    Default dtype and device, threads, gradient mode, autocast and TF32 are put back afterwards.
+    A context is entered only where it changes something: each one costs every call in it time.
     """
     kind = torch.device(engine.device).type
-    dtype = torch.get_default_dtype()
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     flags = (torch.backends.cudnn, torch.backends.cuda.matmul) if kind == "cuda" else ()
     tf32 = [flag.allow_tf32 for flag in flags]
     with contextlib.ExitStack() as stack:
@@ -97,12 +101,14 @@ def pinned(engine: Engine) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(engine.threads)
         for flag in flags:
             flag.allow_tf32 = engine.precision == "tf32"
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+            torch.set_num_threads(threads)
             for flag, allowed in zip(flags, tf32, strict=True):
                 flag.allow_tf32 = allowed
 

@@ -198,9 +198,11 @@ def learning_rates(traces: dict[str, Record | Recipe]) -> Figure:
     )
     figure, axes = _figure(1, 1, (8, 3), title)
     colours = BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY
-    for (name, trace), colour, width in zip(traces.items(), colours, range(7, 1, -1), strict=False):
-        epochs, rates = _rates(trace)  # wide lines first, so that none hides another
-        axes.plot(epochs, rates, label=name, color=colour, lw=width / 2, drawstyle="steps-post")
+    for index, (name, trace) in enumerate(traces.items()):
+        epochs, rates = _rates(trace)
+        width = max(1.0, 3.5 - index / 2)  # wide lines first, so that none hides another
+        colour = colours[index % len(colours)]
+        axes.plot(epochs, rates, label=name, color=colour, lw=width, drawstyle="steps-post")
     axes.set(xlabel="epochs done", ylabel="learning rate", yscale="log")
     axes.legend(frameon=False)
     return figure

@@ -17,8 +17,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from models import NetworkConfig, build
 from utils.borders import Hex, Listed, Positive, Seed, checked, one_line
 from utils.engine import ENGINE_VERSION, Engine
+from utils.measure import accuracy
 from utils.recipes import Recipe
-from utils.training import EpochRow, accuracy, learning_rate
+from utils.training import EpochRow, learning_rate
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -35,12 +36,17 @@ class RunInterruptedError(RuntimeError):
 class Run:
     """A wanted run: everything that decides its result but the data."""
 
-    name: Annotated[str, Field(pattern=r"^\d[\w-]*$")]  # of its experiment; no part of the key
+    name: Annotated[str, Field(pattern=r"^\d+(-[\w-]+)?$")]  # of its experiment; no part of the key
     config: NetworkConfig
     recipe: Recipe
     seed: Seed = 0
     measure_test: bool = True
     reference: bool = False  # in float32 and torch's own layers, to compare with
+
+    @property
+    def model(self) -> int:
+        """The number that its name begins with: of the model it is, or varies."""
+        return int(self.name.split("-")[0])
 
     @property
     def title(self) -> str:
@@ -116,7 +122,7 @@ class Record:
         ):
             figures = [getattr(row, f"{split}_{kind}") for row in rows for kind in LOSS_ACCURACY]
             _agree(f"its {split} figures", all((f is not None) == measured for f in figures))
-        if recipe.schedule != "plateau":
+        if not recipe.schedule.startswith("plateau"):
             rates = [learning_rate(recipe, epoch, 1) for epoch in range(recipe.epochs)]
             pairs = zip(rates, rows, strict=True)
             near = all(abs(rate - row.learning_rate) <= 1e-9 * rate for rate, row in pairs)

@@ -13,6 +13,8 @@ from utils.records import Record, Run
 from utils.store import load_all, runs_folder, train, verify
 from utils.training import EpochRow
 
+FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
+
 
 def runs(
     experiment: str | int,
@@ -29,7 +31,8 @@ def runs(
 
     Args:
         experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
-        seeds: default those of the experiment; only seed 0 where recipe or config is changed.
+        seeds: default all that are recorded of those the study wants, or where none is, the first
+            three, which then train; only seed 0 where recipe or config is changed.
         recipe: instead of the experiment's: a `Recipe`, a name in `RECIPES`, or the fields to
             change, e.g. {"epochs": 2}.
         config: instead of the experiment's network: a `NetworkConfig` or the fields to change.
@@ -44,10 +47,18 @@ def runs(
     wanted = wanted_runs(experiment, seeds, recipe=recipe, config=config)
     stored = load_all()
     found = [stored.get(run.key(data.checksum)) for run in wanted]
+    if seeds is None:
+        wanted, found = _recorded_or_first(wanted, found)
     replayed = [record for record in found if record]
     if replayed:
         _print_replayed(wanted[0].name, replayed, [verify(record, data) for record in replayed])
     return [record or _train(run, data) for run, record in zip(wanted, found, strict=True)]
+
+
+def _recorded_or_first(wanted: list[Run], found: list[Record | None]) -> tuple[list, list]:
+    recorded = [pair for pair in zip(wanted, found, strict=True) if pair[1]]
+    pairs = recorded or list(zip(wanted, found, strict=True))[:FEW]
+    return [run for run, _ in pairs], [record for _, record in pairs]
 
 
 def wanted_runs(
@@ -158,20 +169,19 @@ def study(
         folders: where to look; default `record_folders()`.
 
     Raises:
-        ValueError: if a wanted run of one of them is not recorded.
+        ValueError: if no run of one of them is recorded.
         RecordError: if a record is damaged.
     """
     checksum, stored = _checksum(os.environ.get("MNIST_ROOT")), load_all(folders)
     found = {}
     for name in names or (*map(str, MODELS), "9-final", "10-final"):
-        wanted = wanted_runs(name)
-        missing = [run.title for run in wanted if run.key(checksum) not in stored]
-        if missing:
+        keys = [run.key(checksum) for run in wanted_runs(name)]
+        found[name] = [stored[key] for key in keys if key in stored]
+        if not found[name]:
             raise ValueError(
-                f"{missing[0]} is not recorded ({len(missing)} of {len(wanted)} runs are missing); "
-                f"train them: python -m utils.sweep --models {name} --store records"
+                f"no run of {name} is recorded; train some: "
+                f"python -m utils.sweep --models {name} --store records"
             )
-        found[name] = [stored[run.key(checksum)] for run in wanted]
     return found
 
 

@@ -12,6 +12,7 @@ import statistics
 from utils.recipes import CANDIDATES, SHORT_CANDIDATES
 from utils.records import Record
 from utils.runs import study
+from utils.store import STUDY
 
 NETWORKS = (9, 10)
 FINALISTS = 2
@@ -32,7 +33,7 @@ def scores() -> dict[str, dict[int, list[float]]]:
         ValueError: if the search is not complete.
     """
     names = {name: {m: f"{m}-search-{name}" for m in NETWORKS} for name in CANDIDATES}
-    found = study([name for by_model in names.values() for name in by_model.values()])
+    found = study([name for by_model in names.values() for name in by_model.values()], [STUDY])
     return {
         candidate: {m: [score(record) for record in found[name]] for m, name in by_model.items()}
         for candidate, by_model in names.items()
@@ -61,7 +62,7 @@ def short_scores() -> dict[str, list[float]]:
         ValueError: if the search is not complete.
     """
     names = {name: f"{SHORT_NETWORK}-search-{name}" for name in SHORT_CANDIDATES}
-    found = study(names.values())
+    found = study(names.values(), [STUDY])
     return {
         candidate: [record.history[-1].validation_accuracy for record in found[name]]
         for candidate, name in names.items()
@@ -71,7 +72,7 @@ def short_scores() -> dict[str, list[float]]:
 def short_bar(table: dict[str, dict[int, list[float]]]) -> float:
     """What a short recipe must reach: mean final accuracy of the winner's runs, less the margin."""
     name = f"{SHORT_NETWORK}-search-{winner(table)}"
-    records = study([name])[name]
+    records = study([name], [STUDY])[name]
     return statistics.mean(record.history[-1].validation_accuracy for record in records) - MARGIN
 
 

@@ -23,6 +23,7 @@ from models import Network, build
 from utils.data import ROOT, Dataset
 from utils.engine import ENGINE_VERSION, Engine, best_engine, processor, reference_engine
 from utils.files import atomic_file, write_atomically
+from utils.measure import predict
 from utils.records import (
     Record,
     RecordError,
@@ -32,7 +33,7 @@ from utils.records import (
     sealed,
     unsealed,
 )
-from utils.training import EpochRow, Trained, fit, predict
+from utils.training import EpochRow, Trained, fit
 
 STUDY = ROOT / "records"  # the committed evidence, from which alone pages are made
 TOLERANCE = 3  # images by which a re-measured accuracy may differ: other CPUs round differently
@@ -62,12 +63,8 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
         for path in folder.glob("[!.]*/seed-*.json"):
             record = load(path)
             found.setdefault(record.key, record)
-    order = sorted(found.values(), key=lambda r: (_by_number(r.run.name), r.run.seed))
+    order = sorted(found.values(), key=lambda r: (r.run.model, r.run.name, r.run.seed))
     return {record.key: record for record in order}
-
-
-def _by_number(name: str) -> tuple[int, str]:
-    return int(name.split("-")[0]), name
 
 
 def find(run: Run, data_checksum: str, folders: list[Path] | None = None) -> Record | None:
@@ -149,13 +146,11 @@ def verify(record: Record, data: Dataset) -> bool:
         RecordError: if the weights are damaged, or the accuracy differs by more than 3 images of
             10,000.
     """
-    if not os.path.lexists(record.weights_path):
+    if record.confusion is None or not os.path.lexists(record.weights_path):
         return False
     network = load_network(record).to(memory_format=torch.channels_last)  # the faster layout
     log_probabilities = predict(network, data.test.images, record.statistics)
     hits = int((log_probabilities.argmax(1) == data.test.labels).sum())
-    if record.confusion is None:
-        return True
     recorded = sum(record.confusion[digit][digit] for digit in range(10))
     if abs(hits - recorded) > TOLERANCE * len(data.test) / 10_000:
         raise RecordError(
@@ -199,6 +194,15 @@ def train(
     return _save(run, data, result, folder)
 
 
+def place(path: Path, key: str, folder: Path) -> Path:
+    """Where a file of a new record goes below `folder`: `path`, or beside it if that is taken.
+
+    The other is of a run on other data, or by an older engine; both are kept.
+    """
+    taken = (folder / path.with_suffix(".json")).exists()
+    return Path(f"{path.parent}-{key}", path.name) if taken else path
+
+
 def check_writable(folder: Path) -> None:
     """Make the folder if need be.
 
@@ -219,9 +223,7 @@ def check_writable(folder: Path) -> None:
 def _save(run: Run, data: Dataset, result: Trained, folder: Path) -> Record:
     """Weights first, so that a record on disk always has its weights."""
     key = run.key(data.checksum)
-    path = run.path(folder)
-    if path.exists():  # of that name on other data, or by an older engine: both are kept
-        path = dataclasses.replace(run, name=f"{run.name}-{key}").path(folder)
+    path = folder / place(run.path(Path()), key, folder)
     state = result.network.state_dict()
     versions = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -13,31 +13,26 @@ import re
 import signal
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import dask
 import torch
-from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed import Client, LocalCluster, TimeoutError, as_completed, get_worker
 from distributed.comm import get_address_host_port
-from tqdm import tqdm
 
-from utils.analysis import spread
 from utils.data import DataError, Dataset, load_mnist
 from utils.engine import ENGINE_VERSION
 from utils.files import write_atomically
+from utils.progress import Display, print_summary
 from utils.recipes import EXPERIMENTS, get_experiment
-from utils.records import Record, RecordError, Run
+from utils.records import RecordError, Run
 from utils.runs import wanted_runs
-from utils.store import check_writable, load_all, runs_folder, train
+from utils.store import check_writable, load_all, place, runs_folder, train
 from utils.training import EpochRow
 
 LOCAL = {
-    # A step frees and takes the same megabytes again and again; where every one goes back to the
-    # system, as Dask has it, page faults double its time. 2 GiB is beyond what a run takes.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**31,
-    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,  # tasks run in a thread
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,  # or `keep_memory` misses threads
     **{f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")},
     "distributed.worker.memory.terminate": False,
     # What watches the workers by the millisecond takes a tenth of their time.
@@ -81,7 +76,7 @@ def sweep(
     check_writable(folder)
     failures = []
     if todo:
-        with connected(address, workers) as client, _Display(client, todo) as display:
+        with connected(address, workers) as client, Display(client, todo) as display:
             for key, failure, files in trained(client, todo, data, display.topic):
                 failure = failure or _stored(folder, key, files)
                 failures += [failure] if failure else []
@@ -113,7 +108,11 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
                 stack.enter_context(cluster)
             target = address or cluster
             client = stack.enter_context(Client(target, timeout=10, set_as_default=False))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            if not address:
+                raise ClusterError(
+                    f"no workers can be started here: {_first_line(error)}"
+                ) from None
             raise ClusterError(
                 f"no Dask scheduler answers at {address} ({_first_line(error)}); start one with "
                 "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"
@@ -156,8 +155,10 @@ def trained(
     # A task, not scattered: these are computed again where the only worker that has them dies.
     images = client.submit(_itself, data, pure=False)
     futures = {
-        client.submit(_train_on_worker, key, run, images, topic, pure=False): key
-        for key, run in todo.items()
+        client.submit(
+            _train_on_worker, key, run, images, topic, pure=False, priority=-place_in_line
+        ): key
+        for place_in_line, (key, run) in enumerate(todo.items())
     }
     for future in as_completed(futures, loop=client.loop):
         key = futures.pop(future)
@@ -196,11 +197,9 @@ def _train_on_worker(
 
 def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
     """Store a record's files, weights first; returns what went wrong."""
-    # Of that name on other data, or by an older engine: both are kept.
-    taken = any((folder / name).exists() for name in files if name.endswith(".json"))
     try:
         for name in sorted(files, reverse=True):  # .npz, then .json
-            path = folder / (name.replace("/", f"-{key}/") if taken else name)
+            path = folder / place(Path(name), key, folder)
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, files[name])
     except OSError as error:
@@ -211,66 +210,6 @@ def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
 def _first_line(error: object) -> str:
     """One line of an error, whose text may be empty."""
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-class _Display:
-    """A line per finished run; on a terminal also one bar over all epochs, with the time left.
-
-    Epochs come as events on a topic of this sweep's own, so that what an interrupted one has left
-    running elsewhere is never shown here.
-    """
-
-    def __init__(self, client: Client, todo: dict[str, Run]):
-        self.client, self.todo = client, todo
-        self.topic = f"mnist-{uuid.uuid4().hex}"
-        self.epochs = dict.fromkeys(todo, 0)
-        self.latest: dict[str, str] = {}  # of the runs that are training
-        self.done = 0
-        total = sum(run.recipe.epochs for run in todo.values())
-        self.bar = tqdm(
-            total=total, unit="epoch", disable=not sys.stderr.isatty(), dynamic_ncols=True
-        )
-
-    def __enter__(self):
-        self.client.subscribe_topic(self.topic, self._heard)
-        return self
-
-    def __exit__(self, *_):
-        self.client.unsubscribe_topic(self.topic)
-        self.bar.close()
-
-    def _heard(self, event: tuple[float, dict]) -> None:
-        message = event[1]
-        key, accuracy = message["key"], message["accuracy"]
-        self._move(key, message["epoch"])
-        self.latest[key] = f"{self.todo[key].title} {accuracy:.2f} %"
-        self.bar.set_postfix_str("; ".join(self.latest.values()))
-
-    def _move(self, key: str, epoch: int) -> None:
-        self.bar.update(epoch - self.epochs[key])  # back, where a run begins anew elsewhere
-        self.epochs[key] = epoch
-
-    def ended(self, key: str, failure: str | None) -> None:
-        run = self.todo[key]
-        self.done += 1
-        self._move(key, run.recipe.epochs)  # a failed run has no epochs to come
-        self.latest.pop(key, None)
-        outcome = f"FAILED {failure}" if failure else f"{run.title} is trained"
-        tqdm.write(f"{self.done:4d} of {len(self.todo)} runs: {outcome}", file=sys.stdout)
-        sys.stdout.flush()
-
-
-def print_summary(found: list[Record]) -> None:
-    """A line per experiment: final accuracies over its seeds, and what a run took."""
-    groups: dict[str, list[Record]] = {}
-    for record in found:
-        groups.setdefault(record.run.name, []).append(record)
-    for name, group in groups.items():
-        last = [record.history[-1] for record in group]
-        split = "validation" if last[0].test_accuracy is None else "test"
-        accuracies = spread([getattr(row, f"{split}_accuracy") for row in last])
-        seconds = spread([record.seconds for record in group], "s")
-        print(f"{name:24s} final {split} accuracy {accuracies}, a run {seconds.mean:.0f} s")
 
 
 def parse_experiments(text: str) -> list[str]:
@@ -345,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=runs_folder())
     options = parser.parse_args(arguments)
     try:
-        seeds = parse_seeds(options.seeds) if options.seeds else None
+        seeds = parse_seeds(options.seeds) if options.seeds is not None else None
         if options.jobs is not None and not 1 <= options.jobs <= 1_000:
             raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
         if options.address and options.jobs:

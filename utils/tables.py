@@ -17,7 +17,7 @@ from utils.analysis import (
     spread,
     verdict,
 )
-from utils.recipes import PUBLISHED, changes, get_experiment
+from utils.recipes import PUBLISHED, Published, changes, get_experiment
 from utils.records import Record
 
 
@@ -153,7 +153,7 @@ def print_changes(model: int) -> None:
 
 def results(runs: list[Record]) -> str:
     """Markdown: one model's results over its seeds, beside the published figures."""
-    published, quoted = PUBLISHED.get(_model(runs)), ("", "", "")
+    published, quoted = _published(runs), ("", "", "")
     if published:
         quoted = (
             f"{published.parameters:,}",
@@ -178,7 +178,7 @@ def ladder_table(ladder: dict[str, list[Record]]) -> str:
     """Markdown: one line per experiment, {name: its runs}, in the order of the study."""
     rows = []
     for name, runs in ladder.items():
-        published = PUBLISHED.get(_model(runs)) if name.isdigit() else None
+        published = _published(runs)
         rows.append(
             (
                 name,
@@ -196,8 +196,10 @@ def ladder_table(ladder: dict[str, list[Record]]) -> str:
     return markdown(columns, rows)
 
 
-def _model(runs: list[Record]) -> int:
-    return int(runs[0].run.name.split("-")[0])
+def _published(runs: list[Record]) -> Published | None:
+    """The published figures, if the runs are of one of the ten as it stands."""
+    name = runs[0].run.name
+    return PUBLISHED[int(name)] if name.isdigit() else None
 
 
 def search_table(scores: dict[str, dict[int, list[float]]], chosen: str) -> str:

@@ -6,7 +6,7 @@ step waits for the device: losses and hits add up in tensors that are read once 
 
 import copy
 import itertools
-import threading
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,19 +20,15 @@ from torch.optim import lr_scheduler
 
 from models import Network, NetworkConfig, build
 from utils import fast
-from utils.augment import batch, draw_warps, normalise
+from utils.augment import batch, draw_warps
 from utils.borders import Percent, Positive, Seed, check, checked
 from utils.data import Dataset, Split, pixel_statistics, split_validation
-from utils.engine import Engine, best_engine, keep_memory, pinned
+from utils.engine import ONE_RUN, Engine, best_engine, keep_memory, pinned
 from utils.fast.graph import GraphedStep, side_stream
+from utils.measure import accuracy, confusion_matrix, predict
 from utils.recipes import Recipe
 
-# Weights and dropout draw from torch's global generator, and `pinned` sets what all threads share:
-# two runs in two threads of one process would disturb each other. One after the other, then.
-_ONE_RUN = threading.RLock()
-EVALUATION_BATCH = {"cpu": 200}  # images; no effect on the figures
-ACCELERATOR_BATCH = 5_000  # the same elsewhere, where every launch costs
-
+REMEDY = "lower the learning rate, or check the inputs"
 Loss = Annotated[float, Field(ge=0)]
 
 
@@ -109,7 +105,7 @@ def fit(
     cuda = [engine.device] if engine.device.startswith("cuda") else []
     history, interrupted, started = [], False, time.perf_counter()
     with (
-        _ONE_RUN,
+        ONE_RUN,
         pinned(engine),
         torch.random.fork_rng(devices=cuda),
         side_stream(engine.device),
@@ -158,7 +154,7 @@ class Trainer:
         self.parameters = list(self.network.parameters())
         self.optimizer = _optimizer(self.parameters, recipe, engine)
         self.plateau = None
-        if recipe.schedule == "plateau":
+        if recipe.schedule.startswith("plateau"):
             self.plateau = lr_scheduler.ReduceLROnPlateau(
                 self.optimizer, factor=recipe.decay, patience=recipe.patience
             )
@@ -180,8 +176,13 @@ class Trainer:
             checked_on, _ = self._measure(validation)
         if test is not None:
             measured, self.confusion = self._measure(test)
+        if not all(
+            math.isfinite(loss) for loss in (checked_on[0], measured[0]) if loss is not None
+        ):
+            raise NonFiniteLossError(f"loss is not finite after epoch {epoch}; {REMEDY}")
         if self.plateau:
-            self.plateau.step(checked_on[0])
+            on_test = self.recipe.schedule == "plateau on test"
+            self.plateau.step((measured if on_test else checked_on)[0])
         seconds = time.perf_counter() - started
         return EpochRow(
             epoch, first_rate, train_loss, train_accuracy, *checked_on, *measured, seconds
@@ -206,10 +207,7 @@ class Trainer:
         finite = torch.stack(losses).isfinite()  # the epoch's one wait for the device
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
-            raise NonFiniteLossError(
-                f"loss is not finite at epoch {epoch}, step {step}; lower the learning rate, or "
-                "check the inputs"
-            )
+            raise NonFiniteLossError(f"loss is not finite at epoch {epoch}, step {step}; {REMEDY}")
         loss_sum, hits = self.sums.tolist()
         return loss_sum / count, 100 * hits / count
 
@@ -295,7 +293,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The learning rate of step number `step` of a run, counted from 0.
 
     Raises:
-        ValueError: for "plateau", whose rate depends on the run; a record's history has it.
+        ValueError: for the plateau schedules, which depend on the run; a record's history has it.
     """
     match recipe.schedule:
         case "constant":
@@ -306,7 +304,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         case "linear":
             share = 1 - step / (steps_per_epoch * recipe.epochs)
             return recipe.learning_rate * share
-    raise ValueError("the plateau schedule depends on the run: see the history of its record")
+    raise ValueError(f"{recipe.schedule!r} depends on the run: see the history of its record")
 
 
 def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.Optimizer:
@@ -335,41 +333,10 @@ def _check_sizes(recipe: Recipe, train: Split, validation: Split | None, test: S
         )
     if test is not None and not len(test):
         raise ValueError("the test split is empty; pass measure_test=False")
+    if test is None and recipe.schedule == "plateau on test":
+        raise ValueError('schedule "plateau on test" needs measure_test=True')
 
 
 def _on(engine: Engine, split: Split | None) -> Split | None:
     """The split with its images on the engine's device; labels stay, figures are added up there."""
     return Split(split.images.to(engine.device), split.labels) if split else None
-
-
-def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> Tensor:
-    """Log-probabilities [N, 10], float32 on the CPU, of uint8 images [N, 28, 28].
-
-    Computed in float32 on the network's device, whatever it was trained in and the caller has set.
-
-    Args:
-        network: its mode is set to evaluation.
-        images: raw pixels; they are normalised here.
-        statistics: mean and SD of the pixels on the scale 0..1, as in `Trained.statistics`.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    size = EVALUATION_BATCH.get(device.type, ACCELERATOR_BATCH)
-    with _ONE_RUN, pinned(Engine(str(device))), torch.inference_mode():
-        parts = [
-            network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
-            for part in images.split(size)
-        ]
-        return torch.cat(parts).cpu()
-
-
-def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int]]:
-    """[10][10] counts: row = true digit, column = predicted digit."""
-    pairs = labels * 10 + log_probabilities.argmax(1)
-    return torch.bincount(pairs, minlength=100).reshape(10, 10).tolist()
-
-
-def accuracy(confusion: list[list[int]]) -> float:
-    """Share of right answers in a confusion matrix, percent."""
-    hits = sum(confusion[digit][digit] for digit in range(len(confusion)))
-    return 100 * hits / sum(map(sum, confusion))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from utils.analysis import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
+from utils.data import DataError, load_mnist
 from utils.records import Record, RecordError
 from utils.store import load_all
 
@@ -15,7 +16,7 @@ def as_json(record: Record) -> str:
     """One run as one line of JSON; accuracies in percent, one per epoch."""
     fields = {
         "experiment": record.run.name,
-        "model": int(record.run.name.split("-")[0]),
+        "model": record.run.model,
         "seed": record.run.seed,
         "parameters": record.parameters,
         "epochs": len(record.history),
@@ -44,9 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
     options = parser.parse_args(arguments)
     try:
-        # Searches measured no test accuracy, so the brief says nothing of them.
-        found = [r for r in load_all(options.records).values() if r.run.measure_test]
-    except RecordError as error:
+        # The brief is about these data, and says nothing of searches, which are not measured so.
+        checksum = load_mnist().checksum
+        found = [
+            record
+            for record in load_all(options.records).values()
+            if record.run.measure_test and record.data_checksum == checksum
+        ]
+    except (DataError, RecordError) as error:
         print(error, file=sys.stderr)
         return 1
     if not found:
@@ -63,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     for record in found:
         print(as_json(record) if options.json else as_text(record))
+    sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter ends
     return 0
 
 

@@ -23,7 +23,7 @@ def usable() -> bool:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         print(
             f"Numba cannot be used here ({reason}): torch's own layers run, with the same results "
-            "up to rounding, in about twice the time",
+            "up to rounding, but slower",
             file=sys.stderr,
         )
         return False
