@@ -1,0 +1,88 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from utils import findings
+from utils.analysis import final_test
+from utils.findings import FINDINGS, Finding, judge
+from utils.recipes import get_experiment
+from utils.runs import study
+from utils.store import STUDY
+
+
+@pytest.fixture(scope="module")
+def record():
+    return study(["4"], [STUDY])["4"][0]
+
+
+def group(record, accuracies):
+    """Made-up runs that end at these test accuracies, one a seed."""
+    made = []
+    for seed, accuracy in enumerate(accuracies):
+        run = object.__new__(type(record))
+        history = (*record.history[:-1], replace(record.history[-1], test_accuracy=accuracy))
+        run.__dict__.update(record.__dict__, run=replace(record.run, seed=seed), history=history)
+        made.append(run)
+    return made
+
+
+ABOVE = Finding("x", 4, "a is above b", ("a", "b"), final_test, ">")
+PAIRED = replace(ABOVE, paired=True)
+LOW, HIGH = [99.0, 99.02, 98.98, 99.01], [99.2, 99.21, 99.19, 99.2]
+
+
+@pytest.mark.parametrize(
+    ("finding", "a", "b", "outcome"),
+    [
+        (ABOVE, HIGH, LOW, "held"),
+        (ABOVE, LOW, HIGH, "not held"),
+        (ABOVE, [99.0, 99.4, 98.6, 99.1], LOW, "undecided"),
+        (PAIRED, [99.1, 98.8, 99.3], [99.0, 98.71, 99.2], "held"),
+        # One seed carries it: without seed 3 the interval takes zero in.
+        (ABOVE, [99.01, 99.04, 99.05, 99.05], [99.0, 99.01, 99.02, 98.92], "undecided"),
+    ],
+)
+def test_every_outcome_occurs(record, finding, a, b, outcome):
+    assert judge(finding, [group(record, a), group(record, b)]).outcome == outcome
+
+
+def test_one_experiment_against_a_threshold(record):
+    below = Finding("y", 4, "ends below 99.4", ("a",), final_test, "<", 99.4)
+    assert judge(below, [group(record, LOW)]).outcome == "held"
+    assert judge(replace(below, side=">"), [group(record, LOW)]).outcome == "not held"
+
+
+def test_too_few_seeds_is_one_line(record):
+    with pytest.raises(ValueError, match=r"finding x has 2 seeds; it takes 3 or more"):
+        judge(ABOVE, [group(record, HIGH[:2]), group(record, LOW)])
+
+
+def test_no_finding_turns_over_without_one_seed():
+    everything = {judged.finding.id: judged.outcome for judged in findings.findings()}
+    assert len(everything) >= 15
+    seeds = {r.run.seed for records in study(folders=[STUDY]).values() for r in records}
+    for seed in seeds:
+        for judged in findings.findings(without=seed):
+            assert {judged.outcome, everything[judged.finding.id]} != {"held", "not held"}
+
+
+def test_two_or_three_findings_a_model_on_experiments_that_exist():
+    assert len({finding.id for finding in FINDINGS}) == len(FINDINGS) <= 35
+    for model in range(1, 11):
+        assert 2 <= sum(finding.model == model for finding in FINDINGS) <= 6
+    for finding in FINDINGS:
+        for name in finding.names:
+            get_experiment(name)
+
+
+def test_the_command_prints_an_object_a_line(capsys):
+    assert findings.main(["--json"]) == 0
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    keys = {"id", "model", "statement", "outcome", "effect", "low", "high", "n"}
+    assert all(set(found) == keys for found in objects)
+    assert all(found["low"] <= found["effect"] <= found["high"] for found in objects)
+    assert findings.main(["--json", "--without", "0"]) == 0
+    fewer = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    both = {found["id"]: found["n"] for found in objects}
+    assert all(found["n"] == both[found["id"]] - 1 for found in fewer)
