@@ -156,7 +156,7 @@ def test_round_2_decides_between_the_best_two_of_round_1():
 def test_an_incomplete_search_has_no_winner(tmp_path, monkeypatch):
     monkeypatch.setattr(selection, "STUDY", tmp_path)
     for unfinished in (selection.scores, selection.short_scores):
-        with pytest.raises(ValueError, match="no run of .* is recorded"):
+        with pytest.raises(ValueError, match=r"no run of .* is recorded"):
             unfinished()
 
 
