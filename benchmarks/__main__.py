@@ -1,7 +1,7 @@
 """Measure everything in one run: `make bench`, or in five minutes `make bench QUICK=1`.
 
 On a machine that does nothing else. Writes `benchmarks/results/KIND.json`, one file per kind of
-processor, and renews the pages.
+processor; `python -m benchmarks --rest` adds later what a quick run left out.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from benchmarks import commands, epochs, report
 from utils.data import ROOT
@@ -24,43 +25,63 @@ def main() -> int:
     """Measure, store, print; the exit status says nothing about the goals."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="models 4 and 9, three rounds")
+    parser.add_argument("--rest", action="store_true", help="what --quick left out, added to it")
     parser.add_argument("--skip-make-run", action="store_true", help="leave that figure out")
     options = parser.parse_args()
     os.environ["MNIST_DEVICE"] = "cpu"  # a GPU has a program of its own
-    models, rounds = ((4, 9), 3) if options.quick else ((1, 4, 9, 10), 5)
+    path = report.RESULTS / f"{processor_kind().lower()}.json"
+    if options.rest:
+        if not path.exists():
+            print("nothing to add to; measure first: make bench QUICK=1", file=sys.stderr)
+            return 2
+        results = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        results = rounds(options.quick)
+        store(path, results)
+    if not options.quick:
+        epochs.wait_until_quiet()
+        results |= whole_commands(options.skip_make_run)
+        store(path, results)
+    print(f"\n{report.goals_table([results])}\n\nstored in {path.relative_to(ROOT)}")
+    return 0
+
+
+def rounds(quick: bool) -> dict:
+    """Seconds of an epoch by every way, the machine's limits, start-up and memory."""
+    models, count = ((4, 9), 3) if quick else ((1, 4, 9, 10), 5)
     peaks = epochs.peaks()
     print("limits:", ", ".join(f"{name} {value:.0f}" for name, value in peaks.items()), flush=True)
-    measured = epochs.measure(models, rounds, full=not options.quick)
-    results = {
+    measured = epochs.measure(models, count, full=not quick)
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numba")}
+    return {
         "kind": processor_kind(),
         "processor": processor(Engine()),
         "cores": os.cpu_count(),
         "date": datetime.date.today().isoformat(),
-        "quick": options.quick,
         "precision": best_engine("cpu").precision,
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("torch", "numba")},
+        "versions": {"python": platform.python_version()} | versions,
         "peaks": peaks,
         "steps": {"conventional": epochs.CONVENTIONAL_STEPS, "ours": epochs.STEPS},
-        "models": {str(model): {"rounds": found} for model, found in measured.items()},
+        "models": {str(m): {"rounds": found} | probe(m) for m, found in measured.items()},
         "profile": epochs.profile(9),
     }
-    for model in models:
-        results["models"][str(model)] |= probe(model)
-    if not options.quick:
-        with tempfile.TemporaryDirectory() as empty:
-            cold = probe(9, {"NUMBA_CACHE_DIR": empty})
-        results["startup_cold_s"] = cold["startup_s"]
-        results["short"], results["peer"] = commands.short_run(), commands.peer_run()
-        if not options.skip_make_run:
-            results["make_run_minutes"] = commands.make_run_minutes()
-        results["scaling"] = commands.scaling()
-    quick = "-quick" if options.quick else ""  # beside a full measurement, not in its place
-    path = report.RESULTS / f"{results['kind'].lower()}{quick}.json"
+
+
+def whole_commands(skip_make_run: bool) -> dict:
+    """What whole commands take, and a start with nothing compiled."""
+    with tempfile.TemporaryDirectory() as empty:
+        cold = probe(9, {"NUMBA_CACHE_DIR": empty})
+    found = {"startup_cold_s": cold["startup_s"], "short": commands.short_run()}
+    found["peer"], found["scaling"] = commands.peer_run(), commands.scaling()
+    if not skip_make_run:
+        found["make_run_minutes"] = commands.make_run_minutes()
+    return found
+
+
+def store(path: Path, results: dict) -> None:
+    """Keep what was measured, also if a later part fails."""
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(results, indent=1) + "\n")
-    print(f"\n{report.goals_table([results])}\n\nstored in {path.relative_to(ROOT)}")
-    return 0
 
 
 def probe(model: int, environment: dict[str, str] | None = None) -> dict[str, float]:

@@ -97,7 +97,7 @@ GOALS = [
 
 
 def _names(found: list[dict]) -> list[str]:
-    return [f"{results['kind']}{', quick' if results['quick'] else ''}" for results in found]
+    return [results["kind"] for results in found]
 
 
 def goals_table(found: list[dict]) -> str:
@@ -152,13 +152,26 @@ def _span(values: list[float] | None) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def _share_of_peak(results: dict, model: str) -> str:
+def _share_of_peak(results: dict, model: str, of_the_time: float = 1.0) -> str:
     from benchmarks.epochs import EPOCH_IMAGES, training_macs
 
     operations = 2 * training_macs(MODELS[int(model)]) * EPOCH_IMAGES
-    seconds = statistics.median(results["models"][model]["rounds"]["sweep"])
+    seconds = statistics.median(results["models"][model]["rounds"]["sweep"]) * of_the_time
     peak = results["peaks"][f"{results['precision']}_gflops"] * 1e9
     return f"{100 * operations / seconds / peak:.0f} %"
+
+
+def bounds_text(found: list[dict]) -> str:
+    """What bounds a step of ours: how much of it convolutions are, and how near to the limit."""
+    lines = []
+    for results in found:
+        if "profile" in results:
+            share = sum(v for kind, v in results["profile"].items() if "convolution" in kind)
+            lines.append(
+                f"- {results['kind']}: convolutions are {100 * share:.0f} % of a step of model 9, "
+                f"and run at {_share_of_peak(results, '9', share)} of the matmul peak of all cores."
+            )
+    return "\n".join(lines) or "Not measured yet."
 
 
 def rounds_table(found: list[dict]) -> str:
@@ -236,6 +249,7 @@ def blocks() -> dict[str, str]:
         "epochs": epochs_table,
         "rounds": rounds_table,
         "profile": profile_table,
+        "bounds": bounds_text,
         "race": race_text,
         "scaling": scaling_table,
         "speed": summary_table,

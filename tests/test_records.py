@@ -73,10 +73,10 @@ def test_every_changed_byte_of_a_record_is_found(record):
         store._load.cache_clear()  # one tick of the file system's clock may see several flips
         return load(record.path)
 
-    places = anywhere(300, record.path.stat().st_size)
+    places = anywhere(500, record.path.stat().st_size)
     silent, found = flips(record.path, places, read, lambda read: read == record)
     assert silent == 0
-    assert found >= 295  # a line feed may become a carriage return
+    assert found >= 490  # a line feed may become a carriage return
 
 
 def test_every_changed_byte_of_the_weights_is_found(record):
@@ -86,10 +86,10 @@ def test_every_changed_byte_of_the_weights_is_found(record):
         return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
     size = record.weights_path.stat().st_size
-    places = anywhere(60, size) + anywhere(60, size, size - 1_500)  # the archive's directory
+    places = anywhere(150, size) + anywhere(150, size, size - 1_500)  # the archive's directory
     silent, found = flips(record.weights_path, places, lambda: load_network(record), same)
     assert silent == 0
-    assert found >= 60  # in the directory, some mean nothing
+    assert found >= 150  # in the directory, some mean nothing
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -113,7 +113,7 @@ def test_every_changed_byte_of_the_data_is_found(small_root, tmp_path, packed):
 
     total = 0
     for path in sorted(raw.iterdir()):
-        places = [*anywhere(6, path.stat().st_size), *range(0, 16, 2)]
+        places = [*anywhere(20, path.stat().st_size), *range(0, 16, 2)]
         silent, found = flips(path, places, read, same)
         assert silent == 0
         total += found

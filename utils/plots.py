@@ -156,19 +156,21 @@ def _target_line(axes) -> None:
 
 def ladder(models: dict[str, list[Record]]) -> Figure:
     """Test accuracy in the last five epochs of every run, one column per experiment."""
-    best = max(models, key=lambda name: final_test(models[name]).mean)
-    met = sum(runs_meeting_brief(runs) for runs in models.values())
-    title = (
-        f"The best mean is model {best}'s: {final_test(models[best])}; "
-        f"{met} of {sum(map(len, models.values()))} runs meet the brief"
-    )
+    met = {name: runs_meeting_brief(runs) for name, runs in models.items()}
+    title = f"{sum(met.values())} of {sum(map(len, models.values()))} runs meet the brief"
+    if any(met.values()):
+        best = max(models, key=lambda name: met[name] / len(models[name]))
+        title += f"; most often {best}: {met[best]} of {len(models[best])}"
+    else:
+        best = max(models, key=lambda name: final_test(models[name]).mean)
+        title += f"; the best mean is model {best}'s: {final_test(models[best])}"
     figure, axes = _figure(1, 1, (10, 4), title)
     for column, runs in enumerate(models.values()):
         if runs[0].parameters < PARAMETER_LIMIT:
             axes.axvspan(column - 0.5, column + 0.5, color=YELLOW, alpha=0.18, linewidth=0)
         for index, run in enumerate(runs):
             last = run.test_accuracy[-LAST_EPOCHS:]
-            x = column + 0.16 * (index - (len(runs) - 1) / 2)
+            x = column + min(0.16, 0.7 / len(runs)) * (index - (len(runs) - 1) / 2)
             axes.plot([x] * len(last), last, color=SKY, linewidth=1, zorder=1)
             axes.scatter([x] * len(last), last, s=14, color=SKY, zorder=2)
             axes.scatter([x], last[-1:], s=26, color=BLUE, zorder=3)
@@ -190,12 +192,13 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
 
 def learning_rates(traces: dict[str, Record | Recipe]) -> Figure:
     """Learning rate over epochs, log scale: as a recipe has it, or as it was in a recorded run."""
-    falling = [name for name, trace in traces.items() if len(set(_rates(trace)[1])) > 1]
-    constant = [name for name in traces if name not in falling]
-    title = "; ".join(
-        ([f"Constant: {', '.join(constant)}"] if constant else [])
-        + ([f"falling: {', '.join(falling)}"] if falling else [])
-    )
+    first = [_first_fall(trace) for trace in traces.values()]
+    falling = [epoch for epoch in first if epoch is not None]
+    title = "The learning rate never falls"
+    if falling:
+        when = f"{min(falling):g}" + (f" to {max(falling):g}" if len(set(falling)) > 1 else "")
+        title = f"The learning rate first falls after epoch {when}"
+        title += f"; in {first.count(None)} of {len(first)} never" if None in first else ""
     figure, axes = _figure(1, 1, (8, 3), title)
     colours = BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY
     for index, (name, trace) in enumerate(traces.items()):
@@ -206,6 +209,12 @@ def learning_rates(traces: dict[str, Record | Recipe]) -> Figure:
     axes.set(xlabel="epochs done", ylabel="learning rate", yscale="log")
     axes.legend(frameon=False)
     return figure
+
+
+def _first_fall(trace: Record | Recipe) -> float | None:
+    epochs, rates = _rates(trace)
+    fallen = (epoch for epoch, rate in zip(epochs, rates, strict=True) if rate < rates[0])
+    return next(fallen, None)
 
 
 def _rates(trace: Record | Recipe, per_epoch: int = 100) -> tuple[list[float], list[float]]:
