@@ -35,6 +35,10 @@ def main() -> int:
             print("nothing to add to; measure first: make bench QUICK=1", file=sys.stderr)
             return 2
         results = json.loads(path.read_text(encoding="utf-8"))
+        if results["versions"] != versions():
+            print(f"{path.name} is of {results['versions']}, here is {versions()}; measure anew: "
+                  "make bench QUICK=1", file=sys.stderr)  # fmt: skip
+            return 2
     else:
         results = rounds(options.quick)
         store(path, results)
@@ -52,19 +56,24 @@ def rounds(quick: bool) -> dict:
     peaks = epochs.peaks()
     print("limits:", ", ".join(f"{name} {value:.0f}" for name, value in peaks.items()), flush=True)
     measured = epochs.measure(models, count, full=not quick)
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "numba")}
     return {
         "kind": processor_kind(),
         "processor": processor(Engine()),
         "cores": os.cpu_count(),
         "date": datetime.date.today().isoformat(),
         "precision": best_engine("cpu").precision,
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": versions(),
         "peaks": peaks,
         "steps": {"conventional": epochs.CONVENTIONAL_STEPS, "ours": epochs.STEPS},
         "models": {str(m): {"rounds": found} | probe(m) for m, found in measured.items()},
         "profile": epochs.profile(9),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the speed."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "numba")}
+    return {"python": platform.python_version()} | packages
 
 
 def whole_commands(skip_make_run: bool) -> dict:

@@ -163,6 +163,7 @@ def put(**fields):
         (put(confusion=[[-1] * 10] * 10), "greater than or equal to 0"),
         (put(surplus=1), "surplus: unexpected"),
         (put(weights_sha256="x"), "weights_sha256"),
+        (put(path="/elsewhere"), "not its to say"),
         (put(statistics=[0.1]), "statistics"),
         (put(versions=None), "versions"),
         (put(key="0123456789abcdef"), "another key"),

@@ -202,5 +202,6 @@ def unsealed(text: str) -> Record:
         record = _RECORD.validate_json(body + "\n}")
     except ValidationError as error:
         raise ValueError(one_line(error, "record")) from None
-    json.loads(body + "\n}", object_pairs_hook=_no_duplicates)
+    if "path" in json.loads(body + "\n}", object_pairs_hook=_no_duplicates):
+        raise ValueError("it has a path, which is not its to say")
     return record

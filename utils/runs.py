@@ -117,7 +117,7 @@ def _changed(kind: str, named, given):
     if given is None or isinstance(given, type(named)):
         return given or named
     if not isinstance(given, dict):
-        allowed = f"a {type(named).__name__} or the fields to change, such as {{'epochs': 2}}"
+        allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
         raise ValueError(f"{kind} must be {allowed}, not {given!r}")
     unknown = given.keys() - vars(named).keys()
     if unknown:
