@@ -29,6 +29,7 @@ def group(record, accuracies):
 
 ABOVE = Finding("x", 4, "a is above b", ("a", "b"), final_test, ">")
 PAIRED = replace(ABOVE, paired=True)
+FRAGILE = [99.055, 99.1, 99.12]
 LOW, HIGH = [99.0, 99.02, 98.98, 99.01], [99.2, 99.21, 99.19, 99.2]
 
 
@@ -39,12 +40,17 @@ LOW, HIGH = [99.0, 99.02, 98.98, 99.01], [99.2, 99.21, 99.19, 99.2]
         (ABOVE, LOW, HIGH, "not held"),
         (ABOVE, [99.0, 99.4, 98.6, 99.1], LOW, "undecided"),
         (PAIRED, [99.1, 98.8, 99.3], [99.0, 98.71, 99.2], "held"),
-        # One seed carries it: without seed 3 the interval takes zero in.
-        (ABOVE, [99.01, 99.04, 99.05, 99.05], [99.0, 99.01, 99.02, 98.92], "undecided"),
+        # The interval lies above zero (asserted below), but not without any one seed.
+        (PAIRED, FRAGILE, [99.0, 99.0, 99.0], "undecided"),
     ],
 )
 def test_every_outcome_occurs(record, finding, a, b, outcome):
     assert judge(finding, [group(record, a), group(record, b)]).outcome == outcome
+
+
+def test_the_fragile_case_is_one_for_leaving_a_seed_out(record):
+    groups = [group(record, FRAGILE), group(record, [99.0, 99.0, 99.0])]
+    assert PAIRED.beyond(PAIRED.effect(groups)) == 1
 
 
 def test_one_experiment_against_a_threshold(record):

@@ -142,7 +142,7 @@ def keep_memory() -> None:
     """Tell glibc's allocator to keep what is freed; other allocators are left alone.
 
     A step frees and takes the same megabytes again and again; where they go back to the system,
-    page faults take a sixth of the time of a step, or half where Dask has set the allocator.
+    page faults slow it down, most of all where Dask has set the allocator.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -35,7 +35,7 @@ LOCAL = {
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,  # or `keep_memory` misses threads
     **{f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")},
     "distributed.worker.memory.terminate": False,
-    # What watches the workers by the millisecond takes a tenth of their time.
+    # What watches the workers by the millisecond takes time from them.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
