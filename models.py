@@ -2,7 +2,8 @@
 
 Every entry of `MODELS` is its predecessor with one idea changed, so that a reader compares two
 lines instead of two classes. All ten read [N, 1, 28, 28] images and return [N, 10]
-log-probabilities. This file imports nothing of the project: copy it into your own.
+log-probabilities. Beyond the ten there is a second body, `SeparableNetwork`, which does more with
+fewer parameters. This file imports nothing of the project: copy it into your own.
 """
 
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels, height and width
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "hardswish": nn.Hardswish}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class NetworkConfig:
     head: str = "conv6x6"  # "conv6x6": one big convolution; "gap": 6x6 average pool, then 1x1
     batch_norm: tuple[int, ...] = ()  # which of the 3x3 convolutions 1..6 it follows
     dropout: float = 0.0  # probability per element, after each 3x3 convolution but the last
+    # No model of the ten has these; experiments beside them do.
+    activation: str = "relu"  # or "silu" or "hardswish", after every convolution but the head's
+    squeeze_excitation: int = 0  # channels within a gate after each pair of 3x3s; 0 for no gates
 
     def __post_init__(self):
         channels = self.edges, (self.squeeze_1,), self.middle, (self.squeeze_2,), self.late
@@ -50,6 +55,16 @@ class NetworkConfig:
             raise ValueError(f"config: {allowed}, not {normed!r}")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ValueError(f"config: dropout must be in [0, 1), not {self.dropout!r}")
+        _check_activation(self.activation)
+        if type(self.squeeze_excitation) is not int or self.squeeze_excitation < 0:
+            wanted = "squeeze_excitation must be a whole number of 0 or more"
+            raise ValueError(f"config: {wanted}, not {self.squeeze_excitation!r}")
+
+
+def _check_activation(name: str) -> None:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        allowed = f"activation must be one of {', '.join(ACTIVATIONS)}"
+        raise ValueError(f"config: {allowed}, not {name!r}")
 
 
 class Network(nn.Module):
@@ -63,12 +78,15 @@ class Network(nn.Module):
         self.config = config
         (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
         s1, s2 = config.squeeze_1, config.squeeze_2
-        self.edges = self._stage(self._conv3x3(1, 1, e1), self._conv3x3(2, e1, e2))
+        activation = ACTIVATIONS[config.activation]
+        self.edges = self._stage(self._conv3x3(1, 1, e1), self._conv3x3(2, e1, e2), self._gate(e2))
         self.pool = nn.MaxPool2d(2)
-        self.squeeze_1 = nn.Sequential(nn.Conv2d(e2, s1, 1, bias=False), nn.ReLU())
-        self.middle = self._stage(self._conv3x3(3, s1, m1), self._conv3x3(4, m1, m2))
-        self.squeeze_2 = nn.Sequential(nn.Conv2d(m2, s2, 1, bias=False), nn.ReLU())
-        self.late = self._stage(self._conv3x3(5, s2, l1), self._conv3x3(6, l1, l2))
+        self.squeeze_1 = nn.Sequential(nn.Conv2d(e2, s1, 1, bias=False), activation())
+        self.middle = self._stage(
+            self._conv3x3(3, s1, m1), self._conv3x3(4, m1, m2), self._gate(m2)
+        )
+        self.squeeze_2 = nn.Sequential(nn.Conv2d(m2, s2, 1, bias=False), activation())
+        self.late = self._stage(self._conv3x3(5, s2, l1), self._conv3x3(6, l1, l2), self._gate(l2))
         if config.head == "gap":
             self.head = nn.Sequential(nn.AvgPool2d(6), nn.Conv2d(l2, CLASSES, 1, bias=False))
         else:
@@ -86,10 +104,21 @@ class Network(nn.Module):
         }
         if index in self.config.batch_norm:
             layers[f"norm{index}"] = nn.BatchNorm2d(outputs)
-        layers[f"relu{index}"] = nn.ReLU()
+        layers[f"{self.config.activation}{index}"] = ACTIVATIONS[self.config.activation]()
         if self.config.dropout and index < 6:
             layers[f"drop{index}"] = nn.Dropout(self.config.dropout)
         return layers
+
+    def _gate(self, channels: int) -> dict[str, nn.Module]:
+        """A factor in 0..1 for every channel, from the channels' means over the image.
+
+        Source: Hu, Shen and Sun, Squeeze-and-Excitation Networks, 2018.
+        """
+        if not self.config.squeeze_excitation:
+            return {}
+        from torchvision.ops import SqueezeExcitation  # the one thing here beyond torch
+
+        return {"gate": SqueezeExcitation(channels, self.config.squeeze_excitation)}
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities.
@@ -97,11 +126,7 @@ class Network(nn.Module):
         Raises:
             ValueError: for any other image shape.
         """
-        if x.dim() != 4 or x.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(
-                f"images have shape {tuple(x.shape)}; expected [N, 1, 28, 28]: "
-                "add the channel axis with images.unsqueeze(1), or resize to 28x28"
-            )
+        _check_shape(x)
         x = self.edges(x)  # 28x28, receptive field 3, then 5
         x = self.squeeze_1(self.pool(x))  # 28x28 -> 14x14, receptive field 6
         x = self.middle(x)  # 14 -> 12 -> 10, receptive field 10, then 14
@@ -109,6 +134,95 @@ class Network(nn.Module):
         x = self.late(x)  # 10 -> 8 -> 6, receptive field 18, then 22
         x = self.head(x)  # 6x6 -> 1x1, receptive field 32: the whole image
         return F.log_softmax(x.flatten(1), dim=1)
+
+
+def _check_shape(x: Tensor) -> None:
+    if x.dim() != 4 or x.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
+        raise ValueError(
+            f"images have shape {tuple(x.shape)}; expected [N, 1, 28, 28]: "
+            "add the channel axis with images.unsqueeze(1), or resize to 28x28"
+        )
+
+
+@dataclass(frozen=True)
+class SeparableConfig:
+    """What distinguishes one separable network from another.
+
+    Raises:
+        ValueError: for a field outside its range; the message names it.
+    """
+
+    channels: tuple[int, int, int]  # at 28x28, 14x14 and 7x7
+    blocks: tuple[int, int, int] = (1, 3, 3)  # how many at each size
+    activation: str = "silu"  # or "relu" or "hardswish"
+    inner_norm: bool = True  # batch norm between the two convolutions of a block, too
+
+    def __post_init__(self):
+        for name, least in (("channels", 1), ("blocks", 0)):
+            counts = getattr(self, name)
+            whole = isinstance(counts, tuple) and all(type(count) is int for count in counts)
+            if not whole or len(counts) != 3 or min(counts) < least:
+                wanted = f"a tuple of three whole numbers of {least} or more"
+                raise ValueError(f"config: {name} must be {wanted}, not {counts!r}")
+        _check_activation(self.activation)
+        widths = self.channels[0], *self.channels
+        steps = zip(widths[:-1], self.channels, self.blocks, strict=True)
+        if any(before != after and not count for before, after, count in steps):
+            raise ValueError("config: channels can only change where there are blocks")
+        if type(self.inner_norm) is not bool:
+            raise ValueError(f"config: inner_norm must be True or False, not {self.inner_norm!r}")
+
+
+class SeparableNetwork(nn.Module):
+    """A body of depthwise-separable convolutions: look at space and at channels one by one.
+
+    A 3x3 convolution from c to c channels has 9 c^2 weights; one 3x3 kernel for each channel and a
+    1x1 convolution that mixes the channels have 9 c + c^2.
+    Source: Howard et al., MobileNets, 2017, without an activation between the two.
+    """
+
+    def __init__(self, config: SeparableConfig):
+        super().__init__()
+        self.config = config
+        widths, counts = config.channels, config.blocks
+        first = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
+        self.first = nn.Sequential(first, nn.BatchNorm2d(widths[0]), self._activation())
+        self.at_28 = self._stage(widths[0], widths[0], counts[0])
+        self.pool_1 = nn.MaxPool2d(2)
+        self.at_14 = self._stage(widths[0], widths[1], counts[1])
+        self.pool_2 = nn.AvgPool2d(2)
+        self.at_7 = self._stage(widths[1], widths[2], counts[2])
+        self.head = nn.Sequential(nn.AvgPool2d(7), nn.Conv2d(widths[2], CLASSES, 1, bias=False))
+
+    def _activation(self) -> nn.Module:
+        return ACTIVATIONS[self.config.activation]()
+
+    def _stage(self, inputs: int, outputs: int, count: int) -> nn.Sequential:
+        widths = [inputs] + [outputs] * count
+        return nn.Sequential(*map(self._block, widths[:-1], widths[1:]))
+
+    def _block(self, inputs: int, outputs: int) -> nn.Sequential:
+        """Space, then channels."""
+        inner = [nn.BatchNorm2d(inputs)] if self.config.inner_norm else []
+        return nn.Sequential(
+            nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
+            *inner,
+            nn.Conv2d(inputs, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            self._activation(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities.
+
+        Raises:
+            ValueError: for any other image shape.
+        """
+        _check_shape(x)
+        x = self.at_28(self.first(x))
+        x = self.at_14(self.pool_1(x))
+        x = self.at_7(self.pool_2(x))
+        return F.log_softmax(self.head(x).flatten(1), dim=1)
 
 
 EVERY_3X3 = (1, 2, 3, 4, 5, 6)
@@ -134,12 +248,17 @@ MODELS[9] = MODELS[8]
 MODELS[10] = replace(MODELS[9], middle=(12, 12), squeeze_2=10, late=(10, 12))  # trained as 9 is
 
 
-def build(model: int | NetworkConfig) -> Network:
+Config = NetworkConfig | SeparableConfig
+
+
+def build(model: int | Config) -> Network | SeparableNetwork:
     """A freshly initialised network: a number from `MODELS`, or a config of your own.
 
     Raises:
         ValueError: if the number is not in `MODELS`.
     """
+    if isinstance(model, SeparableConfig):
+        return SeparableNetwork(model)
     if isinstance(model, NetworkConfig):
         return Network(model)
     if model not in MODELS:

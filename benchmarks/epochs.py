@@ -20,7 +20,8 @@ from models import MODELS, NetworkConfig, build
 from utils.augment import draw_warps
 from utils.data import load_mnist, split_validation
 from utils.engine import best_engine, keep_memory
-from utils.recipes import Recipe, get_experiment
+from utils.experiments import get_experiment
+from utils.recipes import Recipe
 from utils.training import Trainer
 
 CONVENTIONAL_STEPS = 60  # timed per round

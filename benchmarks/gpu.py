@@ -22,8 +22,8 @@ import torch
 from models import MODELS
 from utils.data import Dataset, Split, load_mnist
 from utils.engine import Engine, best_engine, processor, reference_engine
+from utils.experiments import get_experiment
 from utils.files import write_atomically
-from utils.recipes import get_experiment
 from utils.tables import markdown
 from utils.training import Trained, fit
 

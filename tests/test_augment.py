@@ -11,8 +11,8 @@ from utils.augment import batch, draw_warps, normalise, warp, warp_angles
 from utils.recipes import Recipe
 
 
-def draw(recipe: Recipe, count: int = 4_000, seed: int = 0) -> torch.Tensor:
-    return draw_warps(recipe, count, torch.Generator().manual_seed(seed))
+def draw(recipe: Recipe, count: int = 4_000, seed: int = 0, strength: float = 1.0) -> torch.Tensor:
+    return draw_warps(recipe, count, torch.Generator().manual_seed(seed), strength)
 
 
 def angles(matrices: torch.Tensor) -> torch.Tensor:
@@ -30,6 +30,13 @@ def test_rotation_is_uniform_within_its_limit():
     assert turned.abs().max() <= 6.9
     assert turned.abs().max() > 6.8
     assert abs(turned.std() - 6.9 / math.sqrt(3)) < 0.1
+
+
+def test_strength_is_a_factor_on_every_limit():
+    recipe = Recipe(rotations=(8.0,), translate=0.1)
+    whole, half = draw(recipe), draw(recipe, strength=0.5)
+    torch.testing.assert_close(angles(half), angles(whole) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(half[:, :, 2], whole[:, :, 2] / 2)
 
 
 def test_two_rotations_add_up_independently():

@@ -248,6 +248,13 @@ def test_validation_split_is_fixed_stratified_and_disjoint(mnist):
     assert torch.equal(both.sort().values, mnist.train.images.flatten(1).sum(1).sort().values)
 
 
+def test_a_larger_validation_split_contains_the_smaller(mnist):
+    smaller, (fit, larger) = split_validation(mnist.train)[1], split_validation(mnist.train, 10_000)
+    assert (len(fit), len(larger)) == (50_000, 10_000)
+    images = {image.tobytes() for image in larger.images.numpy()}
+    assert all(image.tobytes() in images for image in smaller.images.numpy())
+
+
 @pytest.mark.parametrize("count", [1, 11, 12, 100, 601])
 def test_a_twelfth_of_any_other_set_is_held_out(mnist, count):
     fit, validation = split_validation(subset(mnist, count, 0).train)

@@ -1,3 +1,4 @@
+import copy
 import math
 import os
 import subprocess
@@ -84,6 +85,37 @@ def test_batch_norm_act_in_bfloat16_is_float64_rounded_once(memory_format, image
     torch.testing.assert_close(ours.running_mean.double(), theirs.running_mean)
     torch.testing.assert_close(ours.running_var.double(), theirs.running_var, rtol=1e-4, atol=0)
     assert ours.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("kind", [nn.SiLU, nn.Hardswish, nn.Identity])
+@pytest.mark.parametrize("p", [0.0, 0.2])
+def test_other_activations_equal_torchs(kind, p):
+    x, grad = batch(torch.channels_last)
+    x = (x.detach() * 4).requires_grad_()  # beyond the bends of hard-swish
+    x2 = x.detach().clone().requires_grad_()
+    _, theirs = norms(p)
+    ours = BatchNormAct2d.of(theirs, p, kind())
+    theirs = copy.deepcopy(theirs)
+    y = ours(x)
+    reference = kind()(theirs(x2))
+    mask = ~((y == 0) & (reference != 0)) if p else torch.ones_like(y)
+    reference = reference * mask / (1 - p)
+    torch.testing.assert_close(y, reference, rtol=1e-5, atol=1e-5)
+    got, expected = gradients(y, x, ours, grad), gradients(reference, x2, theirs, grad)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for layer in (ours, theirs):
+        layer.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x2), kind()(theirs(x2)), rtol=1e-5, atol=1e-5)
+
+
+def test_the_compiled_sigmoid_is_torchs_from_end_to_end():
+    z = torch.linspace(-120, 120, 100_001)
+    out = np.empty(len(z), np.float32)
+    kernels._activated(z.numpy(), kernels.SILU, np.float32(1), out)
+    expected = F.silu(z.double())
+    torch.testing.assert_close(torch.from_numpy(out).double(), expected, rtol=4e-6, atol=1e-30)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -240,11 +272,12 @@ def test_fuse_leaves_none_of_torchs_own_layers_but_convolutions(model):
     network = fast.fuse(plain)
     assert network is plain
     assert all(a is b for a, b in zip(network.parameters(), parameters, strict=True))
-    kinds = {type(layer) for layer in network.modules()}
-    assert not kinds & {nn.BatchNorm2d, nn.Dropout, nn.ReLU, nn.MaxPool2d}
+    kinds = {type(layer) for stage in network.children() for layer in stage.modules()}
+    assert not kinds & {nn.BatchNorm2d, nn.Dropout, nn.MaxPool2d}
     assert type(network.pool) is MaxPool2x2
     compiled = [m for m in network.modules() if isinstance(m, BatchNormAct2d | ReLUDropout)]
     p = MODELS[model].dropout
+    assert all(type(m.activation) is nn.ReLU for m in compiled if isinstance(m, BatchNormAct2d))
     # Two of the eight follow the squeezes, one the last 3x3 convolution.
     assert [layer.p for layer in compiled] == [p, p, 0, p, p, 0, p, 0]
     assert drops == sum(layer.p > 0 for layer in compiled)
@@ -258,11 +291,14 @@ def test_a_network_that_was_fused_runs_the_kernels(monkeypatch):
         fused(torch.randn(2, 1, 28, 28))
 
 
-def test_a_stage_of_another_order_keeps_its_batch_norm():
+def test_a_batch_norm_with_no_activation_after_it_gets_none():
     stage = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.BatchNorm2d(3))
     fast.fuse(stage)
-    kinds = [ReLUDropout, nn.BatchNorm2d, nn.Dropout, nn.BatchNorm2d]
+    kinds = [ReLUDropout, BatchNormAct2d, nn.Dropout, BatchNormAct2d]
     assert [type(layer) for layer in stage] == kinds
+    assert {type(layer.activation) for layer in stage if type(layer) is BatchNormAct2d} == {
+        nn.Identity
+    }
 
 
 WITHOUT_NUMBA = """

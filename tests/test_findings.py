@@ -5,8 +5,8 @@ import pytest
 
 from utils import findings
 from utils.analysis import final_test
+from utils.experiments import get_experiment
 from utils.findings import FINDINGS, Finding, judge
-from utils.recipes import get_experiment
 from utils.runs import study
 from utils.store import STUDY
 

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from models import MODELS
 from utils.borders import Seed, check, checked
+from utils.experiments import EXPERIMENTS, TRIALS, get_experiment
 from utils.recipes import (
     CANDIDATES,
-    EXPERIMENTS,
     PUBLISHED,
     RECIPES,
     SHORT_CANDIDATES,
     Recipe,
     changes,
-    get_experiment,
 )
 from utils.tables import hand_count
 
@@ -54,9 +53,12 @@ def test_model_9_adds_a_second_rotation_and_the_plateau_schedule():
 def test_every_experiment_trains_the_network_that_its_name_begins_with():
     assert list(EXPERIMENTS)[:10] == [str(model) for model in MODELS]
     for name, experiment in EXPERIMENTS.items():
-        apart = changes(MODELS[int(name.split("-")[0])], experiment.config)
-        assert set(apart) in (set(), {"dropout"}, {"batch_norm"}), name
-        assert experiment.measure_test == ("search" not in name), name
+        number = name.split("-")[0]
+        if number.isdecimal():
+            apart = changes(MODELS[int(number)], experiment.config)
+            assert set(apart) in (set(), {"dropout"}, {"batch_norm"}, {"activation"}), name
+        searched = "-search-" in name or "-trial-" in name
+        assert experiment.measure_test == (not searched), name
         assert experiment.reference == name.endswith("reference"), name
 
 
@@ -203,3 +205,16 @@ def test_any_value_of_any_field_is_kept_or_refused_in_one_line(name, value):
         assert kept == (tuple(value) if isinstance(value, list) else value)
         json.dumps(dataclasses.asdict(recipe), allow_nan=False)  # a key can be made of it
         assert type(kept) in (type(getattr(Recipe(), name)), tuple)
+
+
+def test_every_trial_changes_its_base_and_nothing_sees_the_test_set():
+    ideas = set()
+    for name, trial in TRIALS.items():
+        made, base = EXPERIMENTS[name], EXPERIMENTS[trial.base]
+        settings = (made.config, made.recipe)
+        assert settings != (base.config, base.recipe), name
+        assert settings not in ideas, name  # no idea twice
+        ideas.add(settings)
+        assert made.seeds == base.seeds, name  # paired
+        assert (made.recipe.validation, made.recipe.held_out) == (True, 10_000), name
+        assert not made.measure_test, name

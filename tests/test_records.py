@@ -168,7 +168,7 @@ def put(**fields):
         (put(versions=None), "versions"),
         (put(key="0123456789abcdef"), "another key"),
         (lambda content: content.pop("processor"), "processor"),
-        (lambda content: content["run"].update(name="best"), "run.name"),
+        (lambda content: content["run"].update(name="be st"), "run.name"),
         (lambda content: content["run"].update(name="9/../9"), "run.name"),
         (lambda content: content["run"].update(seed=1), "another key"),
         (lambda content: content["run"].update(measure_test=False), "another key"),

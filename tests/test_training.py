@@ -8,9 +8,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import MODELS
 from tests.conftest import subset
+from utils.augment import draw_warps
 from utils.data import ROOT, Split, split_validation
 from utils.engine import Engine
-from utils.recipes import CANDIDATES, EXPERIMENTS, RECIPES, Recipe
+from utils.experiments import EXPERIMENTS
+from utils.recipes import CANDIDATES, RECIPES, Recipe
 from utils.store import load_all, weights_checksum
 from utils.training import (
     NonFiniteLossError,
@@ -136,6 +138,28 @@ def test_the_closed_form_of_a_schedule_is_torchs_own(small, fields, scheduler):
     rows = [trainer.epoch(epoch, None, None) for epoch in range(1, 5)]
     assert used == pytest.approx(rates)
     assert [row.learning_rate for row in rows] == pytest.approx(rates[::6])
+
+
+def test_a_warm_up_rises_from_a_tenth_and_then_leaves_the_schedule_alone():
+    recipe = Recipe(learning_rate=0.1, epochs=4, schedule="linear")
+    plain = [learning_rate(recipe, step, 6) for step in range(24)]
+    warm = [learning_rate(replace(recipe, warm_up=0.5), step, 6) for step in range(24)]
+    assert [w / p for w, p in zip(warm, plain, strict=True)] == pytest.approx(
+        [0.1, 0.4, 0.7] + [1] * 21
+    )
+
+
+def test_calm_epochs_weaken_the_warps_of_the_last_epochs_alone(small, monkeypatch):
+    strengths = []
+
+    def draw(recipe, count, generator, strength):
+        strengths.append(strength)
+        return draw_warps(recipe, count, generator, strength)
+
+    monkeypatch.setattr("utils.training.draw_warps", draw)
+    recipe = Recipe(epochs=4, rotations=(10.0,), calm_epochs=1, calm=0.25)
+    fit(MODELS[10], recipe, subset(small, 130, 10), 0, engine=Engine())
+    assert strengths == [1, 1, 1, 0.25]
 
 
 def test_plateau_has_no_closed_form():

@@ -21,10 +21,11 @@ from utils.analysis import (
     verdict,
 )
 from utils.data import ROOT
+from utils.experiments import EXPERIMENTS, TRIALS, get_experiment
 from utils.files import atomic_file, write_atomically
 from utils.findings import FINDINGS
-from utils.recipes import EXPERIMENTS, changes, get_experiment
-from utils.records import Record
+from utils.recipes import Recipe, changes
+from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.store import STUDY
 from utils.tables import ladder_table, markdown
@@ -69,6 +70,8 @@ def plan_table() -> str:
     """Markdown: every experiment, what sets it apart, and the seeds wanted of it."""
     rows = []
     for name, experiment in EXPERIMENTS.items():
+        if "-trial-" in name:
+            continue
         base = get_experiment(name.split("-")[0])
         apart = [
             f"{field} {after!r}"
@@ -80,6 +83,20 @@ def plan_table() -> str:
         seeds = f"{experiment.seeds[0]} to {experiment.seeds[-1]}"
         rows.append((name, "; ".join(apart), seeds if experiment.seeds[1:] else "0"))
     return markdown(("experiment", "differs from the model of its number in", "seeds"), rows, 3)
+
+
+def trials_table() -> str:
+    """Markdown: every idea of the search for the finals, and what it is compared with."""
+    rows = []
+    for name, experiment in EXPERIMENTS.items():
+        if name.endswith("-trial-base"):
+            recipe = changes(Recipe(), experiment.recipe)
+            settings = [f"{field} {after!r}" for field, (_, after) in recipe.items()]
+            parameters = f"{count_parameters(experiment.config):,} parameters"
+            rows.append((name, "; ".join([parameters, *settings]), ""))
+        elif name in TRIALS:
+            rows.append((name, TRIALS[name].idea, TRIALS[name].base))
+    return markdown(("trial", "idea", "compared with"), rows, 3)
 
 
 def statements_table() -> str:
@@ -106,6 +123,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         **report.blocks(),
         **engines.blocks(),
         "plan": plan_table(),
+        "trials": trials_table(),
         "statements": statements_table(),
         "gpu": gpu.report(gpu.load()),
     }

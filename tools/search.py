@@ -2,7 +2,7 @@
 
 import sys
 
-from utils.recipes import EXPERIMENTS
+from utils.experiments import EXPERIMENTS
 from utils.runs import wanted_runs
 from utils.selection import scores, short_bar, short_scores, short_winner, winner
 from utils.store import STUDY

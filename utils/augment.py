@@ -11,17 +11,19 @@ from torch import Tensor
 from utils.recipes import Recipe
 
 
-def draw_warps(recipe: Recipe, count: int, generator: torch.Generator) -> Tensor:
+def draw_warps(
+    recipe: Recipe, count: int, generator: torch.Generator, strength: float = 1.0
+) -> Tensor:
     """Draw one inverse affine matrix per image, [count, 2, 3], on the generator's device.
 
     Angles of several rotations add up, as they would if the warps were applied one after another,
     but the image is resampled only once. Coordinates run from -1 to 1 across the image, so that a
-    shift by a share t of the side is 2 t.
+    shift by a share t of the side is 2 t. `strength` is a factor on every limit of the recipe.
     """
 
     def uniform(limit: float) -> Tensor:
         unit = torch.rand(count, generator=generator, device=generator.device)
-        return (2 * unit - 1) * limit
+        return (2 * unit - 1) * (limit * strength)
 
     angle = torch.zeros(count, device=generator.device)
     for limit in recipe.rotations:

@@ -175,12 +175,15 @@ def _idx(path: Path, content: bytes, dimensions: int) -> Tensor:
     )
 
 
-def split_validation(train: Split) -> tuple[Split, Split]:
+def split_validation(train: Split, images: int = VALIDATION_IMAGES) -> tuple[Split, Split]:
     """Split training images into (fit, validation), stratified by class and always the same.
 
-    Returns 55,000 and 5,000 images for MNIST; one twelfth is held out of any other set.
+    Args:
+        train: all of them.
+        images: how many of MNIST's 60,000 are held out, and the same share of any other set. The
+            larger validation split contains the smaller.
     """
-    count = len(train) * VALIDATION_IMAGES // 60_000
+    count = len(train) * images // 60_000
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     per_class = torch.bincount(train.labels, minlength=10) * count / len(train)
     taken = per_class.floor().long()

@@ -1,17 +1,17 @@
-"""How each network is trained: recipes, each a delta of another, and the study's experiments.
+"""How each network is trained: recipes, each a delta of another.
 
 A recipe says everything about a run that is not the network, the seed or the data. Nothing in it
 can name the test set: the plateau schedule reads the validation loss, and it asks for a validation
 split.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models import EVERY_3X3, MODELS, NetworkConfig
-from utils.borders import Degrees, Listed, Positive, Share, checked
+from utils.borders import Degrees, Listed, NotNegative, Positive, Share, checked
+from utils.data import VALIDATION_IMAGES
 
 
 @checked
@@ -29,12 +29,13 @@ class Recipe:
     learning_rate: Annotated[float, Field(gt=0)] = 0.01  # the first value
     momentum: Share = 0.9  # SGD only
     nesterov: bool = False  # SGD only
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     batch_size: Positive = 128  # images
     epochs: Positive = 15
     # "linear" falls to 0 at the last step, "step" decays after the milestones, "plateau" where
     # the validation loss stops falling. "plateau on test" is the original's mistake, replicated.
     schedule: Literal["constant", "plateau", "plateau on test", "step", "linear"] = "constant"
+    warm_up: NotNegative = 0.0  # epochs at the start over which the rate rises from a tenth
     patience: Annotated[int, Field(ge=0)] = 1  # epochs without a lower loss, before "plateau" acts
     milestones: Annotated[tuple[Positive, ...], Listed] = ()  # epochs after which "step" decays
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.1  # factor of "plateau" and "step"
@@ -43,30 +44,25 @@ class Recipe:
     translate: Share = 0.0  # share of the side; uniform [-t, t] along each axis
     scale: Share = 0.0  # zoom factor uniform in [1 - s, 1 + s]
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0  # degrees, uniform [-s, s]
+    calm_epochs: Annotated[int, Field(ge=0)] = 0  # at the end, with warps weaker by `calm`
+    calm: Share = 1 / 3
     # An average of the weights (EMA), which is what gets measured: decay per step, 0 for none.
     ema_decay: Share = 0.0
     ema_warmup: bool = False  # let the decay grow from 0, so that the first steps are forgotten
-    validation: bool = False  # hold 5,000 training images out, train on 55,000
+    validation: bool = False  # hold training images out, and measure on them
+    # How many of MNIST's 60,000 that is.
+    held_out: Annotated[int, Field(ge=1, lt=60_000)] = VALIDATION_IMAGES
 
     def __post_init__(self):
         if self.schedule == "plateau" and not self.validation:
             raise ValueError("recipe: plateau reads the validation loss: set validation=True")
+        if self.schedule.startswith("plateau") and self.warm_up:
+            raise ValueError("recipe: plateau has no warm_up: leave it at 0, or choose a schedule")
 
     @property
     def warps(self) -> bool:
         """Whether training images are augmented at all."""
         return bool(self.rotations or self.translate or self.scale or self.shear)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A network, the recipe that trains it, and the seeds that the study wants of it."""
-
-    config: NetworkConfig
-    recipe: Recipe
-    seeds: tuple[int, ...] = (0, 1, 2)
-    measure_test: bool = field(default=True, kw_only=True)  # False: a search, the test set is shut
-    reference: bool = field(default=False, kw_only=True)  # float32 and torch's own layers
 
 
 RECIPES: dict[str, Recipe] = {}
@@ -119,70 +115,6 @@ SHORT_CANDIDATES: dict[str, Recipe] = {
     f"short-{epochs}": replace(_BASE, epochs=epochs) for epochs in (4, 6, 8, 10)
 }
 RECIPES["short"] = replace(SHORT_CANDIDATES["short-10"], validation=False)
-
-# Everything wanted, in the order in which it is trained; docs/plan.md says why. What is recorded in
-# records/ is part of this (a test), and `make evidence` trains what is missing.
-FIVE, TEN = tuple(range(5)), tuple(range(10))
-EXPERIMENTS: dict[str, Experiment] = {}
-for _model in range(1, 8):
-    _seeds = FIVE if _model < 4 else TEN
-    EXPERIMENTS[str(_model)] = Experiment(MODELS[_model], RECIPES["constant"], _seeds)
-EXPERIMENTS["8"] = Experiment(MODELS[8], RECIPES["rotation"], TEN)
-EXPERIMENTS["9"] = Experiment(MODELS[9], RECIPES["plateau"], TEN)
-EXPERIMENTS["10"] = Experiment(MODELS[10], RECIPES["plateau"], TEN)
-EXPERIMENTS["9-final"] = Experiment(MODELS[9], RECIPES["final"])
-EXPERIMENTS["10-final"] = Experiment(MODELS[10], RECIPES["final"])
-EXPERIMENTS["9-short"] = Experiment(MODELS[9], RECIPES["short"], FIVE)
-# What the original bundled, taken apart: dropout and one batch norm fewer, warp and schedule.
-EXPERIMENTS["4-dropout"] = Experiment(replace(MODELS[4], dropout=0.01), RECIPES["constant"], TEN)
-EXPERIMENTS["4-norm-fewer"] = Experiment(
-    replace(MODELS[4], batch_norm=MODELS[5].batch_norm), RECIPES["constant"], TEN
-)
-EXPERIMENTS["8-warp"] = Experiment(
-    MODELS[8], replace(RECIPES["rotation"], rotations=(6.9, 15.0)), TEN
-)
-EXPERIMENTS["8-schedule"] = Experiment(
-    MODELS[8], replace(RECIPES["plateau"], rotations=(6.9,)), TEN
-)
-# What the plateau schedule gained by watching the test loss, paired by seed with model 9.
-EXPERIMENTS["9-leak"] = Experiment(MODELS[9], RECIPES["leak"], TEN)
-# The original replicated as its code has it.
-for _model in range(1, 11):
-    _recipe = RECIPES["original" if _model < 9 else "original-plateau"]
-    EXPERIMENTS[f"{_model}-original"] = Experiment(MODELS[_model], _recipe, FIVE)
-EXPERIMENTS["6-norm"] = Experiment(
-    replace(MODELS[6], batch_norm=EVERY_3X3), RECIPES["constant"], FIVE
-)
-EXPERIMENTS["7-norm-fewer"] = Experiment(
-    replace(MODELS[7], batch_norm=MODELS[6].batch_norm), RECIPES["constant"], FIVE
-)
-for _name, _dropout in (("no-dropout", 0.0), ("dropout-5", 0.05)):
-    EXPERIMENTS[f"7-{_name}"] = Experiment(
-        replace(MODELS[7], dropout=_dropout), RECIPES["constant"], FIVE
-    )
-for _name in ("9", "9-short"):
-    EXPERIMENTS[f"{_name}-reference"] = replace(EXPERIMENTS[_name], seeds=FIVE, reference=True)
-for _name, _recipe in CANDIDATES.items():
-    _seeds = (0, 1) if _name in ("steps", "batch-128") else (0,)  # round 2: the best two
-    for _model in (9, 10):
-        EXPERIMENTS[f"{_model}-search-{_name}"] = Experiment(
-            MODELS[_model], _recipe, _seeds, measure_test=False
-        )
-for _name, _recipe in SHORT_CANDIDATES.items():
-    EXPERIMENTS[f"9-search-{_name}"] = Experiment(MODELS[9], _recipe, measure_test=False)
-
-
-def get_experiment(name: str | int) -> Experiment:
-    """The experiment called `name`, e.g. 9 or "9-final".
-
-    Raises:
-        ValueError: if there is none; the message lists the valid names.
-    """
-    if str(name) not in EXPERIMENTS:
-        raise ValueError(
-            f"unknown experiment {name!r}; the experiments are {', '.join(EXPERIMENTS)}"
-        )
-    return EXPERIMENTS[str(name)]
 
 
 def changes(before, after) -> dict[str, tuple]:

@@ -14,7 +14,7 @@ from typing import Annotated
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
-from models import NetworkConfig, build
+from models import Config, build
 from utils.borders import Hex, Listed, Positive, Seed, checked, one_line
 from utils.engine import ENGINE_VERSION, Engine
 from utils.measure import accuracy
@@ -36,17 +36,18 @@ class RunInterruptedError(RuntimeError):
 class Run:
     """A wanted run: everything that decides its result but the data."""
 
-    name: Annotated[str, Field(pattern=r"^\d+(-[\w-]+)?$")]  # of its experiment; no part of the key
-    config: NetworkConfig
+    name: Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # of its experiment; no part of the key
+    config: Config
     recipe: Recipe
     seed: Seed = 0
     measure_test: bool = True
     reference: bool = False  # in float32 and torch's own layers, to compare with
 
     @property
-    def model(self) -> int:
-        """The number that its name begins with: of the model it is, or varies."""
-        return int(self.name.split("-")[0])
+    def model(self) -> int | None:
+        """The number that its name begins with: of the model it is, or varies; None without."""
+        number = self.name.split("-")[0]
+        return int(number) if number.isdecimal() else None
 
     @property
     def title(self) -> str:
@@ -75,7 +76,7 @@ class Run:
         return folder / self.name / f"seed-{self.seed:02d}.json"
 
 
-def _off_default(settings: NetworkConfig | Recipe) -> dict:
+def _off_default(settings: Config | Recipe) -> dict:
     return {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)
@@ -160,7 +161,7 @@ def _agree(what: str, holds: bool) -> None:
 
 
 @functools.lru_cache(256)
-def count_parameters(config: NetworkConfig) -> int:
+def count_parameters(config: Config) -> int:
     """Learned numbers of a network; nothing is allocated or drawn."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in build(config).parameters())

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from models import MODELS, NetworkConfig
+from models import MODELS, Config
 from utils.data import Dataset, load_mnist
-from utils.recipes import EXPERIMENTS, RECIPES, Experiment, Recipe, get_experiment
+from utils.experiments import EXPERIMENTS, Experiment, get_experiment
+from utils.recipes import RECIPES, Recipe
 from utils.records import Record, Run
 from utils.store import load_all, runs_folder, train, verify
 from utils.training import EpochRow
@@ -21,7 +22,7 @@ def runs(
     seeds: Iterable[int] | int | None = None,
     *,
     recipe: Recipe | str | dict | None = None,
-    config: NetworkConfig | dict | None = None,
+    config: Config | dict | None = None,
     data: Dataset | None = None,
 ) -> list[Record]:
     """The records of an experiment, one per seed: replayed and verified, or trained now.
@@ -35,7 +36,7 @@ def runs(
             three, which then train; only seed 0 where recipe or config is changed.
         recipe: instead of the experiment's: a `Recipe`, a name in `RECIPES`, or the fields to
             change, e.g. {"epochs": 2}.
-        config: instead of the experiment's network: a `NetworkConfig` or the fields to change.
+        config: instead of the experiment's network: a config of models.py or the fields to change.
         data: default `load_mnist()`.
 
     Raises:
@@ -66,7 +67,7 @@ def wanted_runs(
     seeds: Iterable[int] | int | None = None,
     *,
     recipe: Recipe | str | dict | None = None,
-    config: NetworkConfig | dict | None = None,
+    config: Config | dict | None = None,
 ) -> list[Run]:
     """What `runs` looks for, each seed once; arguments and errors as there."""
     named = get_experiment(experiment)
@@ -108,13 +109,13 @@ def _recipe(named: Recipe, given: Recipe | str | dict | None) -> Recipe:
     return _changed("recipe", named, given)
 
 
-def _config(named: NetworkConfig, given: NetworkConfig | dict | None) -> NetworkConfig:
+def _config(named: Config, given: Config | dict | None) -> Config:
     return _changed("config", named, given)
 
 
 def _changed(kind: str, named, given):
     """`given` itself, or `named` with the given fields."""
-    if given is None or isinstance(given, type(named)):
+    if given is None or isinstance(given, Config if kind == "config" else Recipe):
         return given or named
     if not isinstance(given, dict):
         allowed = f"a {type(named).__name__} or a dictionary of the fields to change"

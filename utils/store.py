@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import math
 import os
 import platform
 import tempfile
@@ -63,7 +64,7 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
         for path in folder.glob("[!.]*/seed-*.json"):
             record = load(path)
             found.setdefault(record.key, record)
-    order = sorted(found.values(), key=lambda r: (r.run.model, r.run.name, r.run.seed))
+    order = sorted(found.values(), key=lambda r: (r.run.model or math.inf, r.run.name, r.run.seed))
     return {record.key: record for record in order}
 
 

@@ -23,9 +23,9 @@ from distributed.comm import get_address_host_port
 
 from utils.data import DataError, Dataset, load_mnist
 from utils.engine import ENGINE_VERSION
+from utils.experiments import EXPERIMENTS, get_experiment
 from utils.files import write_atomically
 from utils.progress import Display, print_summary
-from utils.recipes import EXPERIMENTS, get_experiment
 from utils.records import RecordError, Run
 from utils.runs import wanted_runs
 from utils.store import check_writable, load_all, place, runs_folder, train

@@ -17,7 +17,8 @@ from utils.analysis import (
     spread,
     verdict,
 )
-from utils.recipes import PUBLISHED, Published, changes, get_experiment
+from utils.experiments import get_experiment
+from utils.recipes import PUBLISHED, Published, changes
 from utils.records import Record
 
 

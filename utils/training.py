@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from models import Network, NetworkConfig, build
+from models import Config, Network, SeparableNetwork, build
 from utils import fast
 from utils.augment import batch, draw_warps
 from utils.borders import Percent, Positive, Seed, check, checked
@@ -61,7 +61,8 @@ class Trained:
     """What `fit` returns."""
 
     history: list[EpochRow]
-    network: Network  # plain, on the CPU, in evaluation mode; the averaged weights if there are any
+    # Plain, on the CPU, in evaluation mode; the averaged weights if there are any.
+    network: Network | SeparableNetwork
     statistics: tuple[float, float]  # mean and SD of the pixels (scale 0..1) it normalises with
     engine: Engine
     confusion: list[list[int]] | None  # [true][predicted] after the last epoch, if measured
@@ -70,7 +71,7 @@ class Trained:
 
 
 def fit(
-    config: NetworkConfig,
+    config: Config,
     recipe: Recipe,
     data: Dataset,
     seed: int,
@@ -112,7 +113,7 @@ def fit(
     ):
         train, validation = data.train, None
         if recipe.validation:
-            train, validation = split_validation(train)
+            train, validation = split_validation(train, recipe.held_out)
         _check_sizes(recipe, train, validation, data.test if measure_test else None)
         keep_memory()
         torch.manual_seed(seed)
@@ -139,9 +140,7 @@ def fit(
 class Trainer:
     """One run's state: network, optimizer, schedule, average, data on the device."""
 
-    def __init__(
-        self, config: NetworkConfig, recipe: Recipe, train: Split, engine: Engine, seed: int
-    ):
+    def __init__(self, config: Config, recipe: Recipe, train: Split, engine: Engine, seed: int):
         self.config, self.recipe, self.engine = config, recipe, engine
         self.network = build(config)
         if engine.fused:
@@ -196,8 +195,11 @@ class Trainer:
         """
         size, count = self.recipe.batch_size, len(self.labels)
         order = torch.randperm(count, generator=self.generator, device=self.engine.device)
-        warps = draw_warps(self.recipe, count, self.generator) if self.recipe.warps else None
-        losses = []
+        warps, losses = None, []
+        if self.recipe.warps:
+            calm = epoch > self.recipe.epochs - self.recipe.calm_epochs
+            strength = self.recipe.calm if calm else 1.0
+            warps = draw_warps(self.recipe, count, self.generator, strength)
         self.sums.zero_()
         self.network.train()
         for step in range(self.steps_per_epoch):
@@ -250,7 +252,7 @@ class Trainer:
         confusion = confusion_matrix(log_probabilities, split.labels)
         return (loss, accuracy(confusion)), confusion
 
-    def plain_network(self) -> Network:
+    def plain_network(self) -> Network | SeparableNetwork:
         """The measured weights in torch's own layers, on the CPU, in evaluation mode."""
         with torch.random.fork_rng(devices=[]):
             network = build(self.config)
@@ -267,7 +269,7 @@ class Average:
     `ema_decay`: the first steps, whose weights are far from good, are soon forgotten.
     """
 
-    def __init__(self, network: Network, recipe: Recipe):
+    def __init__(self, network: nn.Module, recipe: Recipe):
         self.network = copy.deepcopy(network)
         self.recipe, self.updates = recipe, 0
         self.tensors, self.current = _floating(self.network), _floating(network)
@@ -295,15 +297,17 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     Raises:
         ValueError: for the plateau schedules, which depend on the run; a record's history has it.
     """
+    rate = recipe.learning_rate
+    if step < recipe.warm_up * steps_per_epoch:
+        rate *= 0.1 + 0.9 * step / (recipe.warm_up * steps_per_epoch)
     match recipe.schedule:
         case "constant":
-            return recipe.learning_rate
+            return rate
         case "step":
             drops = sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
-            return recipe.learning_rate * recipe.decay**drops
+            return rate * recipe.decay**drops
         case "linear":
-            share = 1 - step / (steps_per_epoch * recipe.epochs)
-            return recipe.learning_rate * share
+            return rate * (1 - step / (steps_per_epoch * recipe.epochs))
     raise ValueError(f"{recipe.schedule!r} depends on the run: see the history of its record")
 
 

@@ -33,8 +33,8 @@ def usable() -> bool:
 def fuse(network: nn.Module) -> nn.Module:
     """Swap compiled layers into every `nn.Sequential` of `network`, in place; returns it.
 
-    [BatchNorm2d] ReLU [Dropout] becomes one layer under the first one's name, so that the state
-    dict stays the same; 2x2 max pools are swapped, too.
+    [BatchNorm2d] activation [Dropout] becomes one layer under the first one's name, so that the
+    state dict stays the same; 2x2 max pools are swapped, too.
     """
     from utils.fast import layers
 
@@ -50,14 +50,16 @@ def fuse(network: nn.Module) -> nn.Module:
 def _fuse_stage(stage: nn.Sequential, layers) -> None:
     names = list(stage._modules)
     for index, name in enumerate(names):
-        norm = stage._modules[name]
-        if type(norm) is nn.BatchNorm2d:
-            if not index + 1 < len(names) or type(stage._modules[names[index + 1]]) is not nn.ReLU:
+        layer = stage._modules[name]
+        if type(layer) is nn.BatchNorm2d:
+            after = stage._modules[names[index + 1]] if index + 1 < len(names) else None
+            if type(after) not in layers.KINDS:
+                stage._modules[name] = layers.BatchNormAct2d.of(layer, 0.0, nn.Identity())
                 continue
             p = _drop(stage, names, index + 2)
             stage._modules[names[index + 1]] = nn.Identity()
-            stage._modules[name] = layers.BatchNormAct2d.of(norm, p)
-        elif type(norm) is nn.ReLU:
+            stage._modules[name] = layers.BatchNormAct2d.of(layer, p, after)
+        elif type(layer) is nn.ReLU:
             stage._modules[name] = layers.ReLUDropout(_drop(stage, names, index + 1))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+RELU, SILU, HARDSWISH, IDENTITY = range(4)  # activations after a batch norm
 TILE = 64  # pixels per row of the matrix, where that divides their number
 BLOCK = 32  # rows summed in float32 before their sum is added up in float64
 
@@ -97,20 +98,83 @@ def _tiled(per_channel, count):
 
 
 @_compiled
-def _affine_relu(x, factor, summand, y):
-    """Fill y = ReLU(factor x + summand), factor and summand per channel; NaN stays NaN."""
-    factors, summands = _tiled(factor, x.shape[1]), _tiled(summand, x.shape[1])
-    zero = np.float32(0)
+def _sigmoid(z):
+    """1 / (1 + exp(-z)) in float32, of what vectors can do, so that a loop over it becomes some.
+
+    exp is a power of 2 times a polynomial (Taylor's) for the fraction that is left.
+    """
+    magic = np.float32(1.5 * 2**23)  # added, it rounds to a whole number, which its low bits hold
+    least, most = np.float32(-80), np.float32(80)
+    z = least if z < least else z
+    z = most if z > most else z
+    rounded = magic - z * np.float32(1.442695040888963)
+    f = -z - (rounded - magic) * np.float32(0.6931471805599453)
+    power = np.float32(1 / 720)
+    power = power * f + np.float32(1 / 120)
+    power = power * f + np.float32(1 / 24)
+    power = power * f + np.float32(1 / 6)
+    power = power * f + np.float32(1 / 2)
+    power = power * f + np.float32(1)
+    power = power * f + np.float32(1)
+    bits = np.float32(rounded).view(np.uint32) + np.uint32(127)
+    scale = np.uint32(bits << np.uint32(23)).view(np.float32)
+    return np.float32(1) / (np.float32(1) + power * scale)
+
+
+@_compiled
+def _activated(z, kind, scale, out):
+    """Fill out = scale * activation(z), all [lanes] in float32; NaN stays NaN."""
+    zero, one, half, sixth = np.float32(0), np.float32(1), np.float32(0.5), np.float32(1 / 6)
+    if kind == RELU:
+        for lane in range(z.size):
+            out[lane] = zero if z[lane] <= zero else z[lane]
+    elif kind == SILU:
+        for lane in range(z.size):
+            out[lane] = z[lane] * _sigmoid(z[lane]) * scale
+    elif kind == HARDSWISH:
+        for lane in range(z.size):
+            out[lane] = z[lane] * min(max(z[lane] * sixth + half, zero), one) * scale
+    else:
+        for lane in range(z.size):
+            out[lane] = z[lane] * scale
+
+
+@_compiled
+def _slopes(z, kind, scale, out):
+    """Multiply out [lanes] by scale * activation'(z), of all but ReLU, whose mask is y == 0."""
+    zero, one, half, third = np.float32(0), np.float32(1), np.float32(0.5), np.float32(1 / 3)
+    if kind == SILU:
+        for lane in range(z.size):
+            s = _sigmoid(z[lane])
+            out[lane] *= s * (one + z[lane] * (one - s)) * scale
+    elif kind == HARDSWISH:
+        for lane in range(z.size):
+            slope = z[lane] * third + half
+            slope = zero if z[lane] <= np.float32(-3) else slope
+            out[lane] *= (one if z[lane] >= np.float32(3) else slope) * scale
+    else:
+        for lane in range(z.size):
+            out[lane] *= scale
+
+
+@_compiled
+def _affine_act(x, factor, summand, kind, scale, y):
+    """Fill y = scale * activation(factor x + summand), factor and summand per channel."""
+    lanes_ = x.shape[1]
+    factors, summands = _tiled(factor, lanes_), _tiled(summand, lanes_)
+    z, out = np.empty(lanes_, np.float32), np.empty(lanes_, np.float32)
     for row in range(x.shape[0]):
-        for lane in range(x.shape[1]):
-            value = factors[lane] * _widen(x[row, lane]) + summands[lane]
-            y[row, lane] = _narrow(zero if value <= zero else value, x[row, lane])
+        for lane in range(lanes_):
+            z[lane] = factors[lane] * _widen(x[row, lane]) + summands[lane]
+        _activated(z, kind, scale, out)  # not in place: vectors ask for memory that is apart
+        for lane in range(lanes_):
+            y[row, lane] = _narrow(out[lane], x[row, lane])
 
 
 @_compiled
 def relu_dropout(x, p, seed, y):
     """Fill y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
-    _affine_relu(x, np.full(1, 1 / (1 - p)), np.zeros(1), y)
+    _affine_act(x, np.full(1, 1 / (1 - p)), np.zeros(1), RELU, np.float32(1), y)
     if p > 0:
         _drop(y.reshape(-1), p, seed)
 
@@ -164,11 +228,20 @@ def _moments(x, channels):
 
 
 @_compiled
-def batch_norm_act(x, weight, bias, running_mean, running_variance, momentum, eps, p, seed, y):
-    """Fill y = dropout(ReLU(batch norm(x))); x and y [rows, lanes], all else [C] or a number.
+def _scales(kind, p):
+    """Dropout's 1 / (1 - p) before and after the activation: ReLU alone commutes with it."""
+    scale = 1 / (1 - p)
+    return (1 - p, np.float32(1)) if kind == RELU else (1.0, np.float32(scale))
 
-    Dropout's factor 1 / (1 - p) is folded into weight and bias: it commutes with ReLU. The running
-    statistics are moved, too. Returns mean and 1 / sqrt(variance + eps), [C] in float64.
+
+@_compiled
+def batch_norm_act(
+    x, weight, bias, running_mean, running_variance, momentum, eps, kind, p, seed, y
+):
+    """Fill y = dropout(activation(batch norm(x))).
+
+    x and y are [rows, lanes], all else [C] or a number. The running statistics are moved, too.
+    Returns mean and 1 / sqrt(variance + eps), [C] in float64.
     """
     mean, variance = _moments(x, weight.size)
     inverse = 1 / np.sqrt(variance + eps)
@@ -177,51 +250,75 @@ def batch_norm_act(x, weight, bias, running_mean, running_variance, momentum, ep
     for c in range(weight.size):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
         running_variance[c] += momentum * (unbiased[c] - running_variance[c])
-    factor = weight * inverse / (1 - p)
-    _affine_relu(x, factor, bias / (1 - p) - factor * mean, y)
+    before, after = _scales(kind, p)
+    factor = weight * inverse / before
+    _affine_act(x, factor, bias / before - factor * mean, kind, after, y)
     if p > 0:
         _drop(y.reshape(-1), p, seed)
     return mean, inverse
 
 
 @_compiled
-def batch_norm_act_evaluation(x, weight, bias, mean, variance, eps, y):
+def batch_norm_act_evaluation(x, weight, bias, mean, variance, eps, kind, y):
     """The same with given statistics and without dropout."""
     factor = weight / np.sqrt(variance + eps)
-    _affine_relu(x, factor, bias - factor * mean, y)
+    _affine_act(x, factor, bias - factor * mean, kind, np.float32(1), y)
 
 
 @_compiled
-def batch_norm_act_backward(grad, y, x, weight, mean, inverse, p, dx):
+def _passed(grad, y, x, factors, summands, kind, scale, dropped, out):
+    """Fill out [lanes] with the gradient before the activation.
+
+    What ReLU clipped is 0 in y, and so is what was `dropped`, if anything was.
+    """
+    zero = np.float32(0)
+    if kind == RELU or dropped:
+        for lane in range(out.size):
+            out[lane] = zero if y[lane] == 0 else _widen(grad[lane])
+    else:
+        for lane in range(out.size):
+            out[lane] = _widen(grad[lane])
+    if kind != RELU:
+        z = np.empty(out.size, np.float32)
+        for lane in range(out.size):
+            z[lane] = factors[lane] * _widen(x[lane]) + summands[lane]
+        _slopes(z, kind, scale, out)
+
+
+@_compiled
+def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx):
     """The gradient of `batch_norm_act`; fills dx and returns those of weight and bias, [C].
 
-    Source: Ioffe and Szegedy, 2015, section 3, with ReLU and dropout as one mask (y == 0).
+    Source: Ioffe and Szegedy, 2015, section 3, with the activation's slope recomputed from x.
     """
     channels, lanes_ = weight.size, x.shape[1]
-    zero = np.float32(0)
     means = _tiled(mean, lanes_)
+    before, after = _scales(kind, p)
+    factor = weight * inverse / before
+    factors, summands = _tiled(factor, lanes_), _tiled(bias / before - factor * mean, lanes_)
+    passed = np.empty(lanes_, np.float32)
     first, second = np.zeros(lanes_, np.float32), np.zeros(lanes_, np.float32)
     d_bias, d_weight = np.zeros(channels), np.zeros(channels)
     for start in range(0, x.shape[0], BLOCK):
         for row in range(start, min(start + BLOCK, x.shape[0])):
+            _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
             for lane in range(lanes_):
-                passed = zero if y[row, lane] == 0 else _widen(grad[row, lane])
-                first[lane] += passed
-                second[lane] += passed * (_widen(x[row, lane]) - means[lane])
+                first[lane] += passed[lane]
+                second[lane] += passed[lane] * (_widen(x[row, lane]) - means[lane])
         _flush(first, d_bias)
         _flush(second, d_weight)
-    d_bias /= 1 - p
-    d_weight *= inverse / (1 - p)
-    # dx = weight inverse (passed / (1 - p) - d_bias / n - normalised d_weight / n)
+    d_bias /= before
+    d_weight *= inverse / before
+    # dx = weight inverse (passed / before - d_bias / n - normalised d_weight / n)
     pixels = x.size // channels
-    of_grad = _tiled(weight * inverse / (1 - p), lanes_)
+    of_grad = _tiled(weight * inverse / before, lanes_)
     of_x = _tiled(-weight * inverse * inverse * d_weight / pixels, lanes_)
     constant = _tiled(-weight * inverse * d_bias / pixels, lanes_)
     for row in range(x.shape[0]):
+        _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
         for lane in range(lanes_):
-            passed = zero if y[row, lane] == 0 else _widen(grad[row, lane])
             centred = _widen(x[row, lane]) - means[lane]
-            value = of_grad[lane] * passed + of_x[lane] * centred + constant[lane]
+            value = of_grad[lane] * passed[lane] + of_x[lane] * centred + constant[lane]
             dx[row, lane] = _narrow(value, x[row, lane])
     return d_weight, d_bias
 

@@ -106,7 +106,7 @@ class ReLUDropout(nn.Module):
 
 
 class _BatchNormActFunction(torch.autograd.Function):
-    """Batch norm over the batch, ReLU and dropout: two passes forward, two backward."""
+    """Batch norm over the batch, activation, dropout: two passes forward, two backward."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: "BatchNormAct2d") -> Tensor:
@@ -118,49 +118,62 @@ class _BatchNormActFunction(torch.autograd.Function):
             *map(_memory, vectors),
             layer.momentum,
             layer.eps,
+            layer.kind,
             layer.p,
             _draw_seed(layer.p),
             _matrix(y),
         )
-        ctx.save_for_backward(x, y, weight)
-        ctx.p = layer.p
+        ctx.save_for_backward(x, y, weight, bias)
+        ctx.kind, ctx.p = layer.kind, layer.p
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, y, weight = ctx.saved_tensors
+        x, y, weight, bias = ctx.saved_tensors
         grad, dx = _channels_last(grad), torch.empty_like(x)
         d_weight, d_bias = kernels.batch_norm_act_backward(
             _matrix(grad),
             _matrix(y),
             _matrix(x),
             _memory(weight),
+            _memory(bias),
             ctx.mean,
             ctx.inverse,
+            ctx.kind,
             ctx.p,
             _matrix(dx),
         )
         return dx, torch.from_numpy(d_weight).float(), torch.from_numpy(d_bias).float(), None
 
 
+KINDS = {
+    nn.ReLU: kernels.RELU,
+    nn.SiLU: kernels.SILU,
+    nn.Hardswish: kernels.HARDSWISH,
+    nn.Identity: kernels.IDENTITY,
+}
+
+
 class BatchNormAct2d(nn.BatchNorm2d):
-    """Batch norm, ReLU and element-wise dropout in one layer (the name is timm's).
+    """Batch norm, an activation and element-wise dropout in one layer (the name is timm's).
 
     Args:
         channels: number of channels C.
         p: probability of zeroing an element while training, in [0, 1).
+        activation: a layer of one of the types in `KINDS`.
     """
 
-    def __init__(self, channels: int, p: float = 0.0):
+    def __init__(self, channels: int, p: float = 0.0, activation: nn.Module | None = None):
         super().__init__(channels)
-        self.p = p
+        self.p, self.activation = p, activation or nn.ReLU()
+        self.kind = KINDS[type(self.activation)]
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d, p: float) -> "BatchNormAct2d":
+    def of(cls, norm: nn.BatchNorm2d, p: float, activation: nn.Module) -> "BatchNormAct2d":
         """A layer with the very parameters and buffers of `norm`."""
         with torch.device("meta"):
-            layer = cls(norm.num_features, p)
+            layer = cls(norm.num_features, p, activation)
         layer.eps, layer.momentum, layer.training = norm.eps, norm.momentum, norm.training
         layer._parameters.update(norm._parameters)
         layer._buffers.update(norm._buffers)
@@ -174,14 +187,14 @@ class BatchNormAct2d(nn.BatchNorm2d):
             if self.training and x.numel() > x.shape[1]:  # torch refuses one value per channel
                 self.num_batches_tracked.add_(1)  # += would go through Module.__setattr__
                 return _BatchNormActFunction.apply(x, self.weight, self.bias, self)
-        return F.dropout(F.relu(super().forward(x)), self.p, self.training)
+        return F.dropout(self.activation(super().forward(x)), self.p, self.training)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         x = _channels_last(x)
         y = torch.empty_like(x)
         parameters = self.weight, self.bias, self.running_mean, self.running_var
         kernels.batch_norm_act_evaluation(
-            _matrix(x), *map(_memory, parameters), self.eps, _matrix(y)
+            _matrix(x), *map(_memory, parameters), self.eps, self.kind, _matrix(y)
         )
         return y
 

@@ -1,0 +1,161 @@
+"""Everything the study trains: each experiment with its seeds, in the order of the queue.
+
+docs/plan.md says why; what is recorded in records/ is part of this (a test), and `make evidence`
+trains what is missing.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from models import EVERY_3X3, MODELS, Config, SeparableConfig
+from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES, Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A network, the recipe that trains it, and the seeds that the study wants of it."""
+
+    config: Config
+    recipe: Recipe
+    seeds: tuple[int, ...] = (0, 1, 2)
+    measure_test: bool = field(default=True, kw_only=True)  # False: a search, the test set is shut
+    reference: bool = field(default=False, kw_only=True)  # float32 and torch's own layers
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An idea: what it is, and the experiment that has all but it."""
+
+    idea: str
+    base: str
+
+
+THREE, FIVE, TEN = (tuple(range(count)) for count in (3, 5, 10))
+EXPERIMENTS: dict[str, Experiment] = {}
+TRIALS: dict[str, Trial] = {}
+
+
+def _trial(base: str, name: str, idea: str, *, config: dict | None = None, **recipe) -> None:
+    """The experiment `base` with some fields changed."""
+    made, prefix = EXPERIMENTS[base], base.removesuffix("-base")
+    config, recipe = replace(made.config, **(config or {})), replace(made.recipe, **recipe)
+    EXPERIMENTS[f"{prefix}-{name}"] = replace(made, config=config, recipe=recipe)
+    TRIALS[f"{prefix}-{name}"] = Trial(idea, base)
+
+
+# The ten.
+for _model in range(1, 8):
+    _seeds = FIVE if _model < 4 else TEN
+    EXPERIMENTS[str(_model)] = Experiment(MODELS[_model], RECIPES["constant"], _seeds)
+EXPERIMENTS["8"] = Experiment(MODELS[8], RECIPES["rotation"], TEN)
+EXPERIMENTS["9"] = Experiment(MODELS[9], RECIPES["plateau"], TEN)
+EXPERIMENTS["10"] = Experiment(MODELS[10], RECIPES["plateau"], TEN)
+EXPERIMENTS["9-final"] = Experiment(MODELS[9], RECIPES["final"])
+EXPERIMENTS["10-final"] = Experiment(MODELS[10], RECIPES["final"])
+EXPERIMENTS["9-short"] = Experiment(MODELS[9], RECIPES["short"], FIVE)
+# Ideas for the finals, compared on 10,000 training images that are held out for it. Each changes
+# one thing of its base; docs/plan.md has the rule by which they are taken.
+_SEARCHED = replace(RECIPES["final"], validation=True, held_out=10_000)
+_WIDER = {"translate": 0.05, "scale": 0.05, "shear": 5.0}
+_ADAMW = {
+    "optimizer": "adamw",
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "warm_up": 0.5,
+    "batch_size": 128,
+    "schedule": "linear",
+    "milestones": (),
+    "nesterov": False,
+}
+EXPERIMENTS["10-trial-base"] = Experiment(MODELS[10], _SEARCHED, THREE, measure_test=False)
+_trial("10-trial-base", "dropout-0", "no dropout", config={"dropout": 0.0})
+_trial("10-trial-base", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
+_trial("10-trial-base", "adamw", "AdamW, rising then falling to 0", **_ADAMW)
+_trial("10-trial-base", "linear", "rate 0.2, falling to 0 evenly", learning_rate=0.2,
+       schedule="linear", milestones=())  # fmt: skip
+_trial("10-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)
+_trial("10-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", **_WIDER)
+_trial("10-trial-base", "rate", "rate 0.15 instead of 0.1", learning_rate=0.15)
+_trial("10-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
+EXPERIMENTS["small-trial-base"] = Experiment(
+    SeparableConfig((14, 14, 14)),
+    replace(_SEARCHED, **_ADAMW, calm_epochs=5),
+    THREE,
+    measure_test=False,
+)
+_trial("small-trial-base", "relu", "ReLU instead of SiLU", config={"activation": "relu"})
+_trial("small-trial-base", "hardswish", "hard-swish instead of SiLU",
+       config={"activation": "hardswish"})  # fmt: skip
+_trial("small-trial-base", "one-norm", "one batch norm a block, not two",
+       config={"inner_norm": False})  # fmt: skip
+_trial("small-trial-base", "not-calm", "warps as strong to the end", calm_epochs=0)
+_trial("small-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", **_WIDER)
+_trial("small-trial-base", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
+_trial("small-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)
+_trial("small-trial-base", "batch-64", "batches of 64", batch_size=64)
+_trial("small-trial-base", "sgd", "SGD as network 10's final, rising first", optimizer="sgd",
+       learning_rate=0.2, nesterov=True, batch_size=64, weight_decay=0.0)  # fmt: skip
+_trial("small-trial-base", "growing", "10, 14 and 17 channels, not 14",
+       config={"channels": (10, 14, 17)})  # fmt: skip
+_trial("small-trial-base", "early", "4 blocks at 14x14, 2 at 7x7",
+       config={"blocks": (1, 4, 2)})  # fmt: skip
+_trial("small-trial-base", "size-10", "10 channels, not 14", config={"channels": (10, 10, 10)})
+_trial("small-trial-base", "size-12", "12 channels, not 14", config={"channels": (12, 12, 12)})
+EXPERIMENTS["best-trial-base"] = Experiment(
+    SeparableConfig((28, 32, 32), (1, 2, 2)),
+    EXPERIMENTS["small-trial-base"].recipe,
+    THREE,
+    measure_test=False,
+)
+_trial("best-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", **_WIDER)
+_trial("best-trial-base", "deeper", "3 blocks a size of 26 channels, not 2 of 32",
+       config={"channels": (26, 26, 26), "blocks": (1, 3, 3)})  # fmt: skip
+# What the original bundled, taken apart: dropout and one batch norm fewer, warp and schedule.
+EXPERIMENTS["4-dropout"] = Experiment(replace(MODELS[4], dropout=0.01), RECIPES["constant"], TEN)
+EXPERIMENTS["4-norm-fewer"] = Experiment(
+    replace(MODELS[4], batch_norm=MODELS[5].batch_norm), RECIPES["constant"], TEN
+)
+EXPERIMENTS["8-warp"] = Experiment(
+    MODELS[8], replace(RECIPES["rotation"], rotations=(6.9, 15.0)), TEN
+)
+EXPERIMENTS["8-schedule"] = Experiment(
+    MODELS[8], replace(RECIPES["plateau"], rotations=(6.9,)), TEN
+)
+# What the plateau schedule gained by watching the test loss, paired by seed with model 9.
+EXPERIMENTS["9-leak"] = Experiment(MODELS[9], RECIPES["leak"], TEN)
+# The original replicated as its code has it.
+for _model in range(1, 11):
+    _recipe = RECIPES["original" if _model < 9 else "original-plateau"]
+    EXPERIMENTS[f"{_model}-original"] = Experiment(MODELS[_model], _recipe, FIVE)
+EXPERIMENTS["6-norm"] = Experiment(
+    replace(MODELS[6], batch_norm=EVERY_3X3), RECIPES["constant"], FIVE
+)
+EXPERIMENTS["7-norm-fewer"] = Experiment(
+    replace(MODELS[7], batch_norm=MODELS[6].batch_norm), RECIPES["constant"], FIVE
+)
+for _name, _dropout in (("no-dropout", 0.0), ("dropout-5", 0.05)):
+    EXPERIMENTS[f"7-{_name}"] = Experiment(
+        replace(MODELS[7], dropout=_dropout), RECIPES["constant"], FIVE
+    )
+for _name in ("9", "9-short"):
+    EXPERIMENTS[f"{_name}-reference"] = replace(EXPERIMENTS[_name], seeds=FIVE, reference=True)
+for _name, _recipe in CANDIDATES.items():
+    _seeds = (0, 1) if _name in ("steps", "batch-128") else (0,)  # round 2: the best two
+    for _model in (9, 10):
+        EXPERIMENTS[f"{_model}-search-{_name}"] = Experiment(
+            MODELS[_model], _recipe, _seeds, measure_test=False
+        )
+for _name, _recipe in SHORT_CANDIDATES.items():
+    EXPERIMENTS[f"9-search-{_name}"] = Experiment(MODELS[9], _recipe, measure_test=False)
+
+
+def get_experiment(name: str | int) -> Experiment:
+    """The experiment called `name`, e.g. 9 or "9-final".
+
+    Raises:
+        ValueError: if there is none; the message lists the valid names.
+    """
+    if str(name) not in EXPERIMENTS:
+        raise ValueError(
+            f"unknown experiment {name!r}; the experiments are {', '.join(EXPERIMENTS)}"
+        )
+    return EXPERIMENTS[str(name)]
