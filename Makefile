@@ -14,7 +14,7 @@ CORES := -n auto --dist loadfile
 TEMPLATE := classic
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test lint unit nbval bench gpu evidence notebooks clean
+.PHONY: help env lab run test lint unit nbval bench gpu evidence notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ $(ENV)/installed: requirements.lock
 	$(PYTHON) -m venv $(if $(SYSTEM),--system-site-packages) $(ENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r $(if $(SYSTEM),requirements.txt,requirements.lock)
 	@touch $@
+
+lab: env  ## open the notebooks in JupyterLab
+	@$(PY) -c 'import jupyterlab' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check jupyterlab
+	cd notebooks && ../$(PY) -m jupyter lab
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks
@@ -64,7 +68,7 @@ evidence: env  ## train what records/ lacks of every run that the study wants; h
 
 notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed
 	rm -rf $(BUILD)/runs
-	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
+	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.record_timing=False --inplace notebooks/*.ipynb
 	$(PY) -m tools.pages
 
 clean:  ## remove the environment, the runs of `make run` and caches; committed records stay

@@ -306,7 +306,7 @@ import sys
 sys.modules["numba"] = None  # as if it were not installed
 import torch
 import models
-from utils import plots, analysis, data, recipes, runs, selection, tables, training
+from utils import plots, analysis, data, look, recipes, runs, tables, training, trials
 torch.set_num_threads(1)
 mnist = data.load_mnist()
 small = data.Dataset(

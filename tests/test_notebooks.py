@@ -78,7 +78,7 @@ def test_notebook_is_a_clean_run_that_renders_everywhere(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_as_a_page_every_figure_keeps_its_alternative_text(path):
     template = re.search(r"^TEMPLATE := (\w+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-    assert f"--template {template} " in (ROOT / "README.md").read_text()
+    assert f"--template {template} " in (ROOT / "docs" / "running.md").read_text()
     page, _ = HTMLExporter(template_name=template).from_filename(str(path))
     figures = [
         o for cell in code_cells(path) for o in cell.outputs if "image/png" in o.get("data", {})

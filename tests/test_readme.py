@@ -14,10 +14,12 @@ from utils.runs import study
 from utils.store import STUDY
 
 TEXT = (ROOT / "README.md").read_text()
+HOUSE = (ROOT / "docs" / "house.md").read_text()
 # Preinstalled in Colab, August 2026.
 COLAB = {
     "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.1.3", "matplotlib": "3.10.0",
     "ipykernel": "6.17.1", "numba": "0.60.0", "scipy": "1.16.3", "pydantic": "2.12.3",
+    "scikit-learn": "1.6.1", "pillow": "11.3.0", "tqdm": "4.67.1",
 }  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def test_no_accuracy_is_typed_outside_the_generated_blocks():
 
 
 def test_the_worked_example_runs(small_root, tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    _, example = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     environment = {**os.environ, "MNIST_ROOT": str(small_root), "MNIST_RUNS": str(tmp_path)}
     environment.pop("MNIST_RECORDS")
     result = subprocess.run(
@@ -61,10 +63,18 @@ def test_the_worked_example_runs(small_root, tmp_path):
     assert len(list(tmp_path.glob("9-varied-*/seed-00.json"))) == 1
 
 
+def test_the_six_lines_read_a_digit():
+    lines, _ = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(lines.splitlines()) == 6
+    result = subprocess.run(
+        [sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.search(r"^It reads a 4, with a probability of \d", result.stdout, re.MULTILINE)
+
+
 def test_everything_the_readme_names_exists():
-    layout = re.search(r"## Layout\n\n```\n(.*?)```", TEXT, re.DOTALL)[1]
-    names = re.findall(r"(?:^|   )([\w./-]+(?:\.py|/))", layout, re.MULTILINE)
-    assert len(names) > 15
+    names = re.findall(r"^([\w./-]+(?:\.py|/)) ", f"{TEXT}\n{HOUSE}", re.MULTILINE)
+    assert len(names) > 30
     for name in names + re.findall(r"\]\(([\w./-]+)\)", TEXT):
         assert (ROOT / name).exists(), name
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -73,9 +83,14 @@ def test_everything_the_readme_names_exists():
 
 
 def test_every_module_has_its_line_in_the_layout():
-    layout = re.search(r"## Layout\n\n```\n(.*?)```", TEXT, re.DOTALL)[1]
-    modules = {f"utils/{path.name}" for path in (ROOT / "utils").glob("*.py")}
-    assert {name for name in modules if name not in layout} == {"utils/__init__.py"}
+    modules = {f"{path.parent.name}/{path.name}" for room in ("utils", "tools") for path in
+               (ROOT / room).glob("[!_]*.py")}  # fmt: skip
+    assert {name for name in modules if name not in HOUSE} == set()
+
+
+def test_the_readme_is_short():
+    prose = re.sub(r"```.*?```", "", pages.BLOCK.sub("", TEXT), flags=re.DOTALL)
+    assert len(re.findall(r"[\w'.,-]*\w", prose)) < 800
 
 
 def requirements(name: str) -> dict[str, Requirement]:

@@ -3,6 +3,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from matplotlib import pyplot
 
 from models import MODELS
 from tests.conftest import QUICK, RUN, forge
@@ -150,14 +151,15 @@ def test_a_variation_passes_through_every_table_and_figure(small):
         assert measure(varied).n == 1
     assert runs_meeting_brief(varied) == 0
     figures = [
-        plots.curves(varied, "Model 4, varied"),
+        plots.curves(varied),
         plots.ladder({"varied": varied}),
-        plots.learning_rates({"varied": varied[0], "recipe": varied[0].run.recipe}),
+        plots.tried(varied[0], varied),
+        plots.drops({"varied": varied}),
         plots.confusion(varied[0].confusion),
     ]
     for figure in figures:
         figure.canvas.draw()
-        plots.pyplot.close(figure)
+        pyplot.close(figure)
 
 
 @pytest.mark.parametrize(

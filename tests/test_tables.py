@@ -1,25 +1,22 @@
-import statistics
 from dataclasses import replace
 
 import pytest
 import torch
 
-from models import MODELS, build
-from utils import plots, selection
-from utils.analysis import final_test, runs_meeting_brief
-from utils.data import Split
-from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES
+from models import MODELS, SeparableConfig, build
+from utils.analysis import best_test, final_test, runs_meeting_brief, share_interval
+from utils.recipes import PUBLISHED
+from utils.records import count_parameters
 from utils.runs import study
 from utils.store import STUDY
 from utils.tables import (
+    brief_table,
     hand_count,
     ladder_table,
     layer_rows,
     layer_table,
-    print_changes,
+    replication_table,
     results,
-    search_table,
-    short_table,
 )
 
 
@@ -28,21 +25,39 @@ def found():
     return study(["1", "4", "9", "9-final", "10"], [STUDY])
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_layer_table_agrees_with_the_hand_count_layer_by_layer(model):
-    rows = layer_rows(MODELS[model])
+CONFIGS = [
+    *MODELS.values(),
+    SeparableConfig((5, 7, 11), (1, 2, 3)),
+    SeparableConfig((8, 8, 8), inner_norm=False),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_layer_table_agrees_with_the_hand_count_layer_by_layer(config):
+    rows = layer_rows(config)
     for row in rows:
         by_hand = 1
         for factor in filter(None, row.formula.split("·")):
             by_hand *= int(factor)
         assert row.parameters == (by_hand if row.formula else 0), row
-    assert sum(row.parameters for row in rows) == hand_count(MODELS[model])
+    assert sum(row.parameters for row in rows) == hand_count(config)
+
+
+def test_gates_are_counted_by_hand_too():
+    config = replace(MODELS[10], squeeze_excitation=3)
+    assert hand_count(config) == count_parameters(config) > count_parameters(MODELS[10])
+
+
+def test_multiplications_by_hand():
+    rows = {row.layer.split(",")[0]: row.multiplications for row in layer_rows(MODELS[6])}
+    assert rows["conv 1x1"] == 12 // 12 * 10 * 10  # the head's: ten means to ten logits
+    assert layer_rows(MODELS[6])[0].multiplications == 9 * 10 * 28 * 28
 
 
 @pytest.mark.parametrize("model", [1, 9])
 def test_receptive_fields(model):
     rows = layer_rows(MODELS[model])
-    fields = [row.receptive_field for row in rows if "ReLU" not in row.layer]
+    fields = [row.receptive_field for row in rows if row.spatial]
     gap = [32] if model == 9 else []
     assert fields == [3, 5, 6, 6, 10, 14, 14, 18, 22, *gap, 32]
     assert rows[-1].output == (10, 1, 1)
@@ -67,15 +82,6 @@ def test_layer_table_leaves_the_random_numbers_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_print_changes_names_both_network_and_recipe(capsys):
-    print_changes(5)
-    printed = capsys.readouterr().out
-    assert "network.dropout: 0.0 -> 0.01" in printed
-    assert "parameters: 8,714 -> 8,694 (-20)" in printed
-    print_changes(9)
-    assert "recipe.schedule: constant -> plateau" in capsys.readouterr().out
-
-
 def test_results_show_ours_beside_the_published(found):
     table = results(found["4"])
     assert "| parameters | 8,714 | 8,714 |" in table
@@ -92,109 +98,23 @@ def test_ladder_table_has_a_line_per_experiment(found):
     assert lines[5][6] == ""  # the original published no final
 
 
-def test_search_tables_mark_the_choice():
-    table = search_table({"base": {9: [99.1, 99.2], 10: [99.0]}}, "base")
-    assert "| **base** (chosen) | 99.10 | 99.20 | 99.00 |  |" in table
-    table = short_table({"short-4": [99.0, 99.2], "short-6": [99.3, 99.5]}, 99.35, "short-6")
-    assert "| short-4 | 99.00 | 99.20 | 99.10 | 99.35 |" in table
-    assert "| **short-6** (chosen) | 99.30 | 99.50 | 99.40 | 99.35 |" in table
+def test_the_brief_is_counted_with_an_exact_interval(found):
+    line = brief_table(found).splitlines()[-1]
+    runs = found["10"]
+    met, n = runs_meeting_brief(runs), len(runs)
+    low, high = share_interval(met, n)
+    assert f"| {met} of {n} | {low:.0%} to {high:.0%} |" in line
+    assert share_interval(19, 20) == pytest.approx((0.7513, 0.9987), abs=1e-4)
 
 
-def test_search_scores_come_from_validation_alone():
-    scores = selection.scores()
-    assert list(scores) == list(CANDIDATES)
-    for name, by_model in scores.items():
-        for model, values in by_model.items():
-            records = study([f"{model}-search-{name}"])[f"{model}-search-{name}"]
-            for value, record in zip(values, records, strict=True):
-                assert record.confusion is None
-                assert record.test_accuracy == [None] * 15
-                last = [row.validation_accuracy for row in record.history[-5:]]
-                assert value == pytest.approx(sum(last) / 5)
-
-
-def test_the_final_recipe_is_the_winner_of_the_search():
-    table = selection.scores()
-    chosen = selection.winner(table)
-    assert chosen in selection.finalists(table)
-    assert RECIPES["final"] == replace(CANDIDATES[chosen], validation=False)
-
-
-def test_the_short_recipe_is_the_shortest_that_reaches_the_bar():
-    table = selection.short_scores()
-    bar = selection.short_bar(selection.scores())
-    chosen = selection.short_winner(table, bar)
-    means = {name: statistics.mean(values) for name, values in table.items()}
-    names = list(table)
-    assert names == list(SHORT_CANDIDATES)
-    if max(means.values()) >= bar:
-        assert means[chosen] >= bar
-        assert all(means[name] < bar for name in names[: names.index(chosen)])
-    else:
-        assert means[chosen] == max(means.values())
-    assert RECIPES["short"] == replace(SHORT_CANDIDATES[chosen], validation=False)
-
-
-@pytest.mark.parametrize(
-    ("bar", "chosen"), [(99.1, "short-6"), (99.25, "short-8"), (99.9, "short-8")]
-)
-def test_the_fewest_epochs_that_reach_the_bar_win(bar, chosen):
-    means = {"short-4": 99.0, "short-6": 99.2, "short-8": 99.3, "short-10": 99.1}
-    assert selection.short_winner({name: [mean] * 3 for name, mean in means.items()}, bar) == chosen
-
-
-def test_round_2_decides_between_the_best_two_of_round_1():
-    table = {
-        "a": {9: [99.5, 99.0], 10: [99.5, 99.0]},
-        "b": {9: [99.4, 99.4], 10: [99.4, 99.4]},
-        "c": {9: [99.3], 10: [99.3]},
-    }
-    assert selection.finalists(table) == ["a", "b"]
-    assert selection.winner(table) == "b"
-
-
-def test_an_incomplete_search_has_no_winner(tmp_path, monkeypatch):
-    monkeypatch.setattr(selection, "STUDY", tmp_path)
-    for unfinished in (selection.scores, selection.short_scores):
-        with pytest.raises(ValueError, match=r"no run of .* is recorded"):
-            unfinished()
-
-
-def test_every_figure_draws(mnist, found):
-    runs = {name: found[name] for name in ("9", "9-final", "10")}
-    figures = [
-        plots.samples_per_class(mnist.train, mnist.test),
-        plots.strokes(plots.stroke_lengths(mnist.train)),
-        plots.images(list(mnist.test.images[:3]), ["a", "b", "c"], "three digits"),
-        plots.curves(runs["9"], "Model 9"),
-        plots.ladder(runs),
-        plots.learning_rates({"nine": runs["9"][0], "final": RECIPES["final"]}),
-        plots.confusion(runs["9"][0].confusion),
-    ]
-    for figure in figures:
-        figure.canvas.draw()
-        assert figure.get_facecolor() == (1, 1, 1, 1)
-        assert figure.get_suptitle()
-        drawn = [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
-        assert all(axes.get_xlabel() and axes.get_ylabel() for axes in drawn)
-        plots.pyplot.close(figure)
-
-
-def test_learning_rates_are_those_of_the_run_or_of_the_recipe(found):
-    record, recipe = found["9"][0], RECIPES["final"]
-    epochs, rates = plots._rates(record)
-    assert rates[:-1] == [row.learning_rate for row in record.history]
-    assert epochs == list(range(16))
-    epochs, rates = plots._rates(recipe)
-    assert (epochs[0], epochs[-1]) == (0, 15)
-    drops = [epoch for epoch, a, b in zip(epochs[1:], rates, rates[1:], strict=False) if a != b]
-    assert drops == list(recipe.milestones)
-
-
-def test_stroke_lengths_by_hand():
-    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    image[0, 3, 5:9] = 255
-    image[0, 4, 27] = 255
-    image[0, 5, 0:2] = 255
-    lengths = plots.stroke_lengths(Split(image, torch.zeros(1, dtype=torch.int64)))
-    assert lengths.tolist() == [4, 1, 2]
+def test_a_published_figure_is_inside_above_or_below(found):
+    runs, quoted = found["4"], PUBLISHED[4].test_accuracy
+    best = best_test(runs)
+    where = {4: "yes" if min(best.values) <= quoted <= max(best.values) else None}
+    (line,) = replication_table({4: (runs, runs)}).splitlines()[2:]
+    assert line.split(" | ")[4] == where[4]
+    for figure, word in ((100.0, "above"), (0.0, "below")):
+        forged = replace(PUBLISHED[4], test_accuracy=figure)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(PUBLISHED, 4, forged)
+            assert f" | {word} | " in replication_table({4: (runs, runs)})

@@ -24,6 +24,13 @@ Listed = Strict(False)  # of a tuple: a list will do
 T = TypeVar("T")
 
 
+class OneLineError(Exception):
+    """An error whose message says all: a notebook shows that line and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's name
+        return [f"{type(self).__name__}: {self}"]
+
+
 @dataclass_transform(frozen_default=True)
 def checked(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""

@@ -17,6 +17,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from utils.borders import OneLineError
+
 ROOT = Path(__file__).resolve().parent.parent
 VALIDATION_IMAGES = 5_000  # of MNIST's 60,000; a twelfth of any other training set
 SPLIT_SEED = 0  # fixed: the same images are held out in every run of the study
@@ -30,7 +32,7 @@ CANONICAL = {
 }
 
 
-class DataError(RuntimeError):
+class DataError(OneLineError, RuntimeError):
     """The data files are missing, damaged or not of MNIST's layout."""
 
 

@@ -138,14 +138,20 @@ for _name, _dropout in (("no-dropout", 0.0), ("dropout-5", 0.05)):
     )
 for _name in ("9", "9-short"):
     EXPERIMENTS[f"{_name}-reference"] = replace(EXPERIMENTS[_name], seeds=FIVE, reference=True)
-for _name, _recipe in CANDIDATES.items():
-    _seeds = (0, 1) if _name in ("steps", "batch-128") else (0,)  # round 2: the best two
+# The first search, on the 5,000 images that the plateau schedule sees: one seed for each idea, a
+# second for the two best; then schedules over fewer epochs.
+for _name, (_idea, _recipe) in CANDIDATES.items():
+    _seeds = (0, 1) if _name in ("steps", "batch-128") else (0,)
     for _model in (9, 10):
         EXPERIMENTS[f"{_model}-search-{_name}"] = Experiment(
             MODELS[_model], _recipe, _seeds, measure_test=False
         )
-for _name, _recipe in SHORT_CANDIDATES.items():
-    EXPERIMENTS[f"9-search-{_name}"] = Experiment(MODELS[9], _recipe, measure_test=False)
+        if _idea:
+            TRIALS[f"{_model}-search-{_name}"] = Trial(_idea, f"{_model}-search-base")
+for _epochs, _recipe in SHORT_CANDIDATES.items():
+    _name = f"9-search-short-{_epochs}"
+    EXPERIMENTS[_name] = Experiment(MODELS[9], _recipe, measure_test=False)
+    TRIALS[_name] = Trial(f"{_epochs} epochs, the rate falling to 0 evenly", "9-search-steps")
 
 
 def get_experiment(name: str | int) -> Experiment:

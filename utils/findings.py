@@ -219,6 +219,56 @@ def _minus(a: Spread, b: Spread) -> Spread:
     return Spread(tuple(x - y for x, y in zip(a.values, b.values, strict=True)), "points")
 
 
+# Every single change of the study, in words, and the two experiments that it lies between.
+IDEAS: tuple[tuple[str, str, str], ...] = (
+    ("narrower: four fifths fewer parameters", "2", "1"),
+    ("narrower again, by a third", "3", "2"),
+    ("batch norm", "4", "3"),
+    ("dropout 0.01", "4-dropout", "4"),
+    ("one batch norm fewer", "4-norm-fewer", "4"),
+    ("both, as model 5 has it", "5", "4"),
+    ("average pooling for the big head", "6", "5"),
+    ("the fifth batch norm put back", "6-norm", "6"),
+    ("wider, without that batch norm", "7-norm-fewer", "6"),
+    ("wider, with it, as model 7", "7", "6"),
+    ("no dropout in model 7", "7-no-dropout", "7"),
+    ("five times the dropout", "7-dropout-5", "7"),
+    ("rotation by 6.9 degrees", "8", "7"),
+    ("a second rotation, by 15 degrees", "8-warp", "8"),
+    ("the plateau schedule", "8-schedule", "8"),
+    ("both, as model 9", "9", "8"),
+    ("a schedule that sees the test loss", "9-leak", "9"),
+    ("a fifth fewer parameters", "10", "9"),
+    ("model 9's final recipe", "9-final", "9"),
+    ("model 10's final recipe", "10-final", "10"),
+)
+
+
+def effects() -> dict[str, tuple[Interval, int]]:
+    """What each idea did to the final test accuracy, and over how many seeds, as recorded."""
+    found = {}
+    for idea, after, before in IDEAS:
+        try:
+            groups = [study([name], [STUDY])[name] for name in (after, before)]
+        except ValueError:
+            continue
+        if min(map(len, groups)) >= FEWEST:
+            found[idea] = difference(*groups), min(map(len, groups))
+    return found
+
+
+def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
+    """{model: (its runs by the original's code, by its description)}, where recorded."""
+    found = {}
+    for model in PUBLISHED:
+        names = f"{model}-original", str(model)
+        try:
+            found[model] = tuple(study(names, [STUDY]).values())
+        except ValueError:
+            continue
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.findings", description=__doc__)

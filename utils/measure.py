@@ -1,8 +1,10 @@
 """What a network answers: log-probabilities, confusion matrix, accuracy."""
 
+import numpy
 import torch
 from torch import Tensor, nn
 
+from models import IMAGE_SIZE
 from utils.augment import normalise
 from utils.engine import ONE_RUN, Engine, pinned
 
@@ -10,17 +12,23 @@ EVALUATION_BATCH = {"cpu": 200}  # images; no effect on the figures
 ACCELERATOR_BATCH = 5_000  # the same elsewhere, where every launch costs
 
 
-def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> Tensor:
-    """Log-probabilities [N, 10], float32 on the CPU, of uint8 images [N, 28, 28].
+def predict(
+    network: nn.Module, images: Tensor | numpy.ndarray, statistics: tuple[float, float]
+) -> Tensor:
+    """Log-probabilities [N, 10], float32 on the CPU, of images [N, 28, 28] or [N, 1, 28, 28].
 
     Computed in float32 on the network's device, whatever it was trained in and the caller has set.
 
     Args:
         network: its mode is set to evaluation.
-        images: raw pixels; they are normalised here.
+        images: raw pixels, uint8 or floats 0..1, ink high; they are normalised here.
         statistics: mean and SD of the pixels on the scale 0..1, as in `utils.training.Trained`.
+
+    Raises:
+        ValueError: for images of another shape or range.
     """
     network.eval()
+    images = raw_pixels(images)
     device = next(network.parameters()).device
     size = EVALUATION_BATCH.get(device.type, ACCELERATOR_BATCH)
     with (
@@ -33,6 +41,31 @@ def predict(network: nn.Module, images: Tensor, statistics: tuple[float, float])
             for part in images.split(size)
         ]
         return torch.cat(parts).cpu()
+
+
+def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
+    """Images as uint8 [N, 28, 28], also from floats 0..1 as torchvision's `ToTensor` gives them.
+
+    Raises:
+        ValueError: for another shape or range: normalised already, or of another size.
+    """
+    if not isinstance(images, Tensor):
+        images = torch.from_numpy(numpy.asarray(images))
+    if images.dim() == 4 and images.shape[1] == 1:
+        images = images.squeeze(1)
+    if images.dim() != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        shape = tuple(images.shape)
+        raise ValueError(f"images have shape {shape}; expected [N, 28, 28], or [N, 1, 28, 28]")
+    if images.dtype == torch.uint8:
+        return images
+    top = 1 if images.is_floating_point() else 255
+    if not ((images >= 0) & (images <= top)).all():
+        least, most = images.min().item(), images.max().item()
+        raise ValueError(
+            f"images run from {least:g} to {most:g}; expected uint8 0 to 255 or floats 0 to 1, not "
+            "normalised: that is done here"
+        )
+    return (images * (255 // top)).round().to(torch.uint8)
 
 
 def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int]]:

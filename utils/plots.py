@@ -1,145 +1,82 @@
-"""Every figure: Okabe-Ito colours, white ground, axes with units, the message in the title.
-
-Each function returns a figure; `show` displays it with alternative text and closes it.
-"""
+"""Figures of records: curves, spreads, effects, the frontier, mistakes."""
 
 import math
-import textwrap
+from collections.abc import Sequence
 
 import numpy
-import torch
-from IPython.display import display
-from matplotlib import pyplot
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from utils.analysis import (
     LAST_EPOCHS,
     PARAMETER_LIMIT,
     TARGET_ACCURACY,
-    final_gap,
+    Interval,
     final_test,
+    mean_interval,
     runs_meeting_brief,
 )
-from utils.data import Split
-from utils.recipes import Recipe
+from utils.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, grid, sized
+from utils.recipes import Public
 from utils.records import Record
-from utils.training import learning_rate
 
-# Okabe and Ito's palette, distinct in all common forms of colour blindness.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-
-STYLE = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "axes.axisbelow": True,
-    "axes.titlesize": 11,
-    "figure.titlesize": 12,
-    "figure.dpi": 80,
-    "font.size": 10,
-}
+GREY = "#999999"
 
 
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with alternative text, then close it."""
-    display(figure, metadata={"image/png": {"alt": alt}})
-    pyplot.close(figure)
-
-
-def _figure(rows: int, columns: int, size: tuple[float, float], title: str):
-    with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained")
-    figure.suptitle("\n".join(textwrap.wrap(title, int(size[0] * 10.5))), x=0.01, ha="left")
-    return figure, axes
-
-
-def samples_per_class(train: Split, test: Split) -> Figure:
-    """Bars: images of each digit in both halves."""
-    counts = {
-        "train": torch.bincount(train.labels, minlength=10),
-        "test": torch.bincount(test.labels, minlength=10),
-    }
-    ratio = int(counts["train"].max()) / int(counts["train"].min())
-    title = f"The classes are nearly balanced: the most frequent digit has {ratio:.2f} x the rarest"
-    figure, axes = _figure(1, 1, (8, 3), title)
-    for offset, (name, count), colour in zip(
-        (-0.2, 0.2), counts.items(), (BLUE, ORANGE), strict=True
-    ):
-        axes.bar(numpy.arange(10) + offset, count.tolist(), 0.4, label=name, color=colour)
-    axes.set(xlabel="digit", ylabel="images", xticks=range(10))
-    axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.15))
-    return figure
-
-
-def images(pictures: list[Tensor], captions: list[str], title: str, columns: int = 10) -> Figure:
-    """A grid of [28, 28] images, ink dark on white, with a caption above each."""
-    rows = -(-len(pictures) // columns)
-    side = 9.5 / columns  # inches
-    figure, axes = _figure(rows, columns, (9.5, 1.2 * side * rows + 0.5), title)
-    for axis in numpy.ravel(axes):
-        axis.axis("off")
-    for axis, picture, caption in zip(numpy.ravel(axes), pictures, captions, strict=False):
-        axis.imshow(picture.numpy(), cmap="gray_r", vmin=0, vmax=255)
-        axis.set_title(caption, fontsize=8, pad=2)
-    return figure
-
-
-def stroke_lengths(train: Split) -> Tensor:
-    """Lengths in pixels of every horizontal run of ink (> half grey) in the images."""
-    ink = torch.nn.functional.pad(train.images > 127, (1, 1)).to(torch.int8).flatten()
-    edges = ink.diff()
-    return (edges == -1).nonzero().squeeze(1) - (edges == 1).nonzero().squeeze(1)
-
-
-def strokes(lengths: Tensor) -> Figure:
-    """Histogram of stroke widths with the receptive fields of the first two convolutions."""
-    inside = 100 * float((lengths <= 3).float().mean())
-    title = (
-        f"{inside:.0f} % of horizontal strokes are at most 3 pixels wide: a field of 5 sees such "
-        "a stroke with both of its edges"
-    )
-    figure, axes = _figure(1, 1, (8, 3), title)
-    share = 100 * torch.bincount(lengths, minlength=16)[:16] / len(lengths)
-    axes.bar(range(16), share.tolist(), color=SKY)
-    for field, colour in ((3, VERMILION), (5, BLUE)):
-        axes.axvline(field + 0.5, color=colour, linestyle="--", label=f"receptive field {field}")
-    axes.set(xlabel="width of a horizontal run of ink, pixels", ylabel="share of runs, %")
-    axes.legend(frameon=False)
-    return figure
-
-
-def curves(runs: list[Record], name: str) -> Figure:
-    """Loss (log scale) and accuracy over epochs, train and test; the first seed bold."""
-    gap = final_gap(runs).mean
-    side = "below" if gap > 0 else "above"
-    title = (
-        f"{name} ends at {final_test(runs)} on the test set, "
-        f"{abs(gap):.2f} points {side} its running train accuracy"
-    )
-    figure, (loss_axes, accuracy_axes) = _figure(1, 2, (10, 3.8), title)
-    for run in reversed(runs):
-        epochs = [row.epoch for row in run.history]
-        first = run is runs[0]
-        style = {"linewidth": 2 if first else 0.8, "alpha": 1 if first else 0.6}
+def curves(runs: list[Record], before: list[Record] | None = None) -> Figure:
+    """Loss and accuracy over epochs: each seed thin, their mean thick, the predecessor's grey."""
+    name, n = runs[0].run.name, len(runs)
+    title = f"{_called(name).capitalize()} ends at {final_test(runs)} on the test set"
+    if before:
+        apart = final_test(runs).mean - final_test(before).mean
+        title += f", {apart:+.2f} points against {_called(before[0].run.name)}"
+    alt = f"Loss and accuracy over the epochs, {n} seeds, train and test"
+    figure, panels = grid(1, 2, (8, 3.6), title, alt)
+    for axes, kind in zip(panels[0], ("loss", "accuracy"), strict=True):
+        axes.axis("on")
+        if before:
+            _mean_line(axes, before, f"test_{kind}", GREY, f"{_called(before[0].run.name)}, test")
         for half, colour in (("train", ORANGE), ("test", BLUE)):
-            label = f"{half}, seed {run.run.seed}" if first else None
-            losses = [getattr(row, f"{half}_loss") for row in run.history]
-            hits = [getattr(row, f"{half}_accuracy") for row in run.history]
-            loss_axes.plot(epochs, losses, color=colour, label=label, **style)
-            accuracy_axes.plot(epochs, hits, color=colour, **style)
-    loss_axes.set(xlabel="epoch", ylabel="loss, nats", yscale="log")
-    loss_axes.legend(frameon=False)
-    _target_line(accuracy_axes)
+            for run in runs:
+                values = [getattr(row, f"{half}_{kind}") for row in run.history]
+                axes.plot(_epochs(values), values, color=colour, alpha=0.35, linewidth=0.8)
+            _mean_line(axes, runs, f"{half}_{kind}", colour, half)
+        axes.set(xlabel="epoch", xticks=[1, *range(5, len(runs[0].history) + 1, 5)])
+    _few_ticks(panels[0, 0], runs)
+    panels[0, 0].legend(frameon=False)
+    axes = panels[0, 1]
+    _target_line(axes)
     last = min(min(run.test_accuracy[-1], run.train_accuracy[-1]) for run in runs)
     bottom = min(97, math.floor(last))  # the first epochs may leave the picture, the last may not
-    accuracy_axes.set(xlabel="epoch", ylabel="accuracy, %", ylim=(bottom, 100))
+    axes.set(ylabel=f"accuracy, % (from {bottom} on)", ylim=(bottom, 100))
     return figure
+
+
+def _mean_line(axes, runs: list[Record], field: str, colour: str, label: str) -> None:
+    rows = zip(*(run.history for run in runs), strict=True)
+    means = [sum(getattr(row, field) for row in rows) / len(runs) for rows in rows]
+    marker = "o" if len(means) < 3 else None
+    axes.plot(_epochs(means), means, color=colour, label=label, linewidth=2.2, marker=marker)
+
+
+def _epochs(values: Sequence[float]) -> range:
+    return range(1, len(values) + 1)
+
+
+def _few_ticks(axes, runs: list[Record]) -> None:
+    """A log axis of loss with the decades and halves that a reader knows."""
+    axes.set(ylabel="loss, nats", yscale="log")
+    ticks = [2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
+    axes.set_yticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    losses = [
+        loss for run in runs for row in run.history for loss in (row.train_loss, row.test_loss)
+    ]
+    axes.set_ylim(min(losses) * 0.9, max(losses) * 1.1)
+
+
+def _called(name: str) -> str:
+    """A name of an experiment in words."""
+    return f"model {name}" if name.isdigit() else name
 
 
 def _target_line(axes) -> None:
@@ -150,8 +87,38 @@ def _target_line(axes) -> None:
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
         textcoords="offset points",
-        fontsize=9,
+        fontsize=10,
     )
+
+
+def tried(run: Record, recorded: list[Record]) -> Figure:
+    """A run of one's own over the spread of the recorded seeds, epoch by epoch."""
+    figure, axes = sized(
+        8, 3.4, inside(run, recorded), "Test accuracy over the epochs: one run, and recorded ones"
+    )
+    rows = list(zip(*(other.test_accuracy for other in recorded), strict=True))
+    epochs = range(1, len(rows) + 1)
+    lows, highs = zip(*((min(row), max(row)) for row in rows), strict=True)
+    label = f"the {len(recorded)} recorded seeds"
+    axes.fill_between(epochs, lows, highs, color=SKY, alpha=0.4, label=label, linewidth=0)
+    own = run.test_accuracy
+    axes.plot(range(1, len(own) + 1), own, "o-", color=VERMILION, label="your run")
+    _target_line(axes)
+    axes.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(min(95, *own[-1:], lows[-1]), 100))
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def inside(run: Record, recorded: list[Record]) -> str:
+    """Whether a run's last epoch lies within the recorded seeds at that epoch, in a sentence."""
+    epoch, end = len(run.history), run.test_accuracy[-1]
+    there = [r.test_accuracy[epoch - 1] for r in recorded if len(r.history) >= epoch]
+    if not there:
+        return f"Your run ends at {end:.2f} % after epoch {epoch}, which no recorded run reaches"
+    low, high = min(there), max(there)
+    side = "within" if low <= end <= high else "above" if end > high else "below"
+    seeds = f"the {len(there)} recorded seeds ({low:.2f} to {high:.2f} %)"
+    return f"After epoch {epoch} your run is at {end:.2f} %, {side} {seeds}"
 
 
 def ladder(models: dict[str, list[Record]]) -> Figure:
@@ -161,10 +128,11 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     if any(met.values()):
         best = max(models, key=lambda name: met[name] / len(models[name]))
         title += f"; most often {best}: {met[best]} of {len(models[best])}"
-    else:
-        best = max(models, key=lambda name: final_test(models[name]).mean)
-        title += f"; the best mean is model {best}'s: {final_test(models[best])}"
-    figure, axes = _figure(1, 1, (10, 4), title)
+    alt = (
+        "Test accuracy in the last five epochs of every run, by experiment, "
+        f"against {TARGET_ACCURACY} %"
+    )
+    figure, axes = sized(8, 4.2, title, alt)
     for column, runs in enumerate(models.values()):
         if runs[0].parameters < PARAMETER_LIMIT:
             axes.axvspan(column - 0.5, column + 0.5, color=YELLOW, alpha=0.18, linewidth=0)
@@ -172,77 +140,138 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
             last = run.test_accuracy[-LAST_EPOCHS:]
             x = column + min(0.16, 0.7 / len(runs)) * (index - (len(runs) - 1) / 2)
             axes.plot([x] * len(last), last, color=SKY, linewidth=1, zorder=1)
-            axes.scatter([x] * len(last), last, s=14, color=SKY, zorder=2)
-            axes.scatter([x], last[-1:], s=26, color=BLUE, zorder=3)
+            axes.scatter([x] * len(last), last, s=8, color=SKY, zorder=2)
+            axes.scatter([x], last[-1:], s=16, color=BLUE, zorder=3)
         mean = final_test(runs).mean
         axes.hlines(mean, column - 0.35, column + 0.35, color=VERMILION, linewidth=2, zorder=4)
     _target_line(axes)
     names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
-    axes.set_xticks(range(len(models)), names)
-    axes.set(xlabel="model, and its parameters", ylabel="test accuracy, %")
-    axes.scatter([], [], s=14, color=SKY, label="the last epochs of a run")
-    axes.scatter([], [], s=26, color=BLUE, label="its final epoch")
+    axes.set_xticks(range(len(models)), names, fontsize=9, rotation=45 if len(models) > 9 else 0)
+    axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
+    axes.scatter([], [], s=8, color=SKY, label="the last epochs of a run")
+    axes.scatter([], [], s=16, color=BLUE, label="its final epoch")
     axes.plot([], [], color=VERMILION, linewidth=2, label="mean final epoch")
     small = f"fewer than {PARAMETER_LIMIT:,} parameters"
     axes.fill_between([], [], color=YELLOW, alpha=0.3, label=small)
     axes.set_xlim(-0.5, len(models) - 0.5)
-    figure.legend(frameon=False, loc="outside lower right", ncols=4)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
-def learning_rates(traces: dict[str, Record | Recipe]) -> Figure:
-    """Learning rate over epochs, log scale: as a recipe has it, or as it was in a recorded run."""
-    first = [_first_fall(trace) for trace in traces.values()]
-    falling = [epoch for epoch in first if epoch is not None]
-    title = "The learning rate never falls"
-    if falling:
-        when = f"{min(falling):g}" + (f" to {max(falling):g}" if len(set(falling)) > 1 else "")
-        title = f"The learning rate first falls after epoch {when}"
-        title += f"; in {first.count(None)} of {len(first)} never" if None in first else ""
-    figure, axes = _figure(1, 1, (8, 3), title)
+def first_drop(run: Record) -> int | None:
+    """The epoch after which a run's learning rate first fell; None if it never did."""
+    rates = [row.learning_rate for row in run.history]
+    return next((epoch for epoch, rate in enumerate(rates) if rate < rates[0]), None)
+
+
+def drops(groups: dict[str, list[Record]]) -> Figure:
+    """Final accuracy against the epoch at which a run's schedule first lowered the rate."""
+    found = [(first_drop(run), run.test_accuracy[-1]) for runs in groups.values() for run in runs]
+    when = [epoch for epoch, _ in found if epoch is not None]
+    never = len(found) - len(when)
+    title = "The rate never falls"
+    if when:
+        title = f"The rate first falls after epoch {min(when)} to {max(when)}, by the seed's luck"
+        title += f"; in {never} of {len(found)} runs never" if never else ""
+    alt = "Final test accuracy of each run against the epoch of its first drop"
+    figure, axes = sized(8, 3.6, title, alt)
+    last = max(len(run.history) for runs in groups.values() for run in runs)
+    for (name, runs), colour, marker in zip(
+        groups.items(), (BLUE, ORANGE, GREEN), "o^s", strict=False
+    ):
+        epochs = [first_drop(run) or last + 1 for run in runs]
+        ends = [run.test_accuracy[-1] for run in runs]
+        axes.scatter(epochs, ends, color=colour, marker=marker, s=40, label=_called(name))
+    _target_line(axes)
+    ticks = list(range(2, last, 2))
+    axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
+    axes.set(xlabel="epoch after which the rate first falls", ylabel="final test accuracy, %")
+    axes.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
+    """What each idea was worth: {idea: (effect in points with its 95 % interval, n)}."""
+    clear = sum(effect.clear for effect, _ in effects.values())
+    title = f"What each idea was worth: {clear} of {len(effects)} effects are clear of zero"
+    alt = "Effect of each change on the final test accuracy, with its interval"
+    figure, axes = sized(8, 0.36 * len(effects) + 1.2, title, alt)
+    for row, (effect, _) in enumerate(effects.values()):
+        colour = (BLUE if effect.value > 0 else VERMILION) if effect.clear else GREY
+        axes.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2)
+        axes.scatter([effect.value], [row], color=colour, s=30, zorder=3)
+    axes.axvline(0, color=BLACK, linewidth=1)
+    names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
+    axes.set_yticks(range(len(effects)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="test accuracy, points; blue and red are clear of zero")
+    return figure
+
+
+def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
+    """Accuracy against parameters: our means with intervals, and public single runs."""
+    small = {name: runs for name, runs in ours.items() if len(runs) > 1}
+    best = max(small, key=lambda name: final_test(small[name]).mean)
+    title = f"Accuracy by size; the best mean is {_called(best)}'s, {final_test(small[best])}"
+    alt = "Test accuracy against the number of parameters, ours and public ones"
+    figure, axes = sized(8, 4.4, title, alt)
+    for index, (name, runs) in enumerate(small.items()):
+        interval = mean_interval(final_test(runs))
+        x = runs[0].parameters
+        label = "ours: mean of the final epoch, 95 % interval" if not index else None
+        axes.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
+        axes.scatter([x], [interval.value], color=BLUE, s=30, zorder=3, label=label)
+        axes.annotate(name, (x, interval.value), (4, 3), textcoords="offset points", fontsize=9)
+    sizes, accuracies = [p.parameters for p in public], [p.last for p in public]
+    axes.scatter(
+        sizes, accuracies, color=VERMILION, marker="^", s=30, label="public: last epoch, one seed"
+    )
+    _target_line(axes)
+    axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
+    ticks = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def lines(
+    series: dict[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+    **axis,
+) -> Figure:
+    """Named lines of (x, y) in one panel, told apart by colour, marker and legend."""
+    figure, axes = sized(8, 3.6, title, alt)
     colours = BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY
-    for index, (name, trace) in enumerate(traces.items()):
-        epochs, rates = _rates(trace)
-        width = max(1.0, 3.5 - index / 2)  # wide lines first, so that none hides another
-        colour = colours[index % len(colours)]
-        axes.plot(epochs, rates, label=name, color=colour, lw=width, drawstyle="steps-post")
-    axes.set(xlabel="epochs done", ylabel="learning rate", yscale="log")
+    for (name, (x, y)), colour, marker in zip(series.items(), colours, "os^Dv*", strict=False):
+        axes.plot(x, y, color=colour, marker=marker, label=name)
+    axes.set(xlabel=xlabel, ylabel=ylabel, **axis)
     axes.legend(frameon=False)
     return figure
-
-
-def _first_fall(trace: Record | Recipe) -> float | None:
-    epochs, rates = _rates(trace)
-    fallen = (epoch for epoch, rate in zip(epochs, rates, strict=True) if rate < rates[0])
-    return next(fallen, None)
-
-
-def _rates(trace: Record | Recipe, per_epoch: int = 100) -> tuple[list[float], list[float]]:
-    """Epochs done and the learning rate from there on; the last rate is repeated at the end."""
-    if isinstance(trace, Record):
-        rates = [row.learning_rate for row in trace.history]
-        return list(range(len(rates) + 1)), [*rates, rates[-1]]
-    steps = range(trace.epochs * per_epoch)
-    rates = [learning_rate(trace, step, per_epoch) for step in steps]
-    return [step / per_epoch for step in (*steps, steps.stop)], [*rates, rates[-1]]
 
 
 def confusion(matrix: list[list[int]]) -> Figure:
     """Mistakes per pair of digits; the diagonal, right answers, is left blank."""
     counts = numpy.array(matrix, dtype=float)
     numpy.fill_diagonal(counts, numpy.nan)
-    true, predicted = numpy.unravel_index(numpy.nanargmax(counts), counts.shape)
-    title = (
-        f"{numpy.nansum(counts):.0f} mistakes in all; the most frequent one, "
-        f"{numpy.nanmax(counts):.0f} times, takes a {true} for a {predicted}"
-    )
-    figure, axes = _figure(1, 1, (6, 5), title)
+    most, mistakes = int(numpy.nanmax(counts)), int(numpy.nansum(counts))
+    pairs = [
+        f"{true} for {wrong}" for true, wrong in zip(*numpy.nonzero(counts == most), strict=True)
+    ]
+    title = "No mistakes"
+    if mistakes:
+        title = f"{mistakes} mistakes; the most frequent, {most} times: a {' and a '.join(pairs)}"
+        title = title.replace(" for ", " taken for a ")
+    figure, axes = sized(6.5, 5, title, "Mistakes by true and predicted digit")
     axes.grid(False)
     picture = axes.imshow(counts, cmap="Blues", vmin=0)
     for true, predicted in zip(*numpy.nonzero(numpy.nan_to_num(counts)), strict=True):
         count = int(counts[true, predicted])
-        colour = "white" if count > numpy.nanmax(counts) / 2 else "black"
-        axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=9)
+        colour = "white" if count > most / 2 else "black"
+        axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=11)
     axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
     figure.colorbar(picture, ax=axes, label="test images")
     return figure

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models import Config, build
-from utils.borders import Hex, Listed, Positive, Seed, checked, one_line
+from utils.borders import Hex, Listed, OneLineError, Positive, Seed, checked, one_line
 from utils.engine import ENGINE_VERSION, Engine
 from utils.measure import accuracy
 from utils.recipes import Recipe
@@ -24,11 +24,11 @@ from utils.training import EpochRow, learning_rate
 Count = Annotated[int, Field(ge=0)]
 
 
-class RecordError(RuntimeError):
+class RecordError(OneLineError, RuntimeError):
     """A record or its weights are damaged, disagree, or cannot be stored."""
 
 
-class RunInterruptedError(RuntimeError):
+class RunInterruptedError(OneLineError, RuntimeError):
     """Ctrl-C ended a run."""
 
 

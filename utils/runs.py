@@ -3,8 +3,12 @@
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from IPython import get_ipython
+from tqdm import tqdm
 
 from models import MODELS, Config
 from utils.data import Dataset, load_mnist
@@ -14,6 +18,7 @@ from utils.records import Record, Run
 from utils.store import load_all, runs_folder, train, verify
 from utils.training import EpochRow
 
+BAR = "{n:.1f} of {total} epochs |{bar}| {remaining} left"
 FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
 
 
@@ -129,7 +134,18 @@ def _changed(kind: str, named, given):
 
 def _train(run: Run, data: Dataset) -> Record:
     print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
-    record = train(run, data, runs_folder(), report=lambda row: print(epoch_line(row), flush=True))
+    watched = sys.stdout.isatty() or get_ipython() is not None
+    bar = tqdm(
+        total=run.recipe.epochs, file=sys.stdout, disable=not watched, leave=False, bar_format=BAR
+    )
+    with bar:
+        record = train(
+            run,
+            data,
+            runs_folder(),
+            report=lambda row: bar.write(epoch_line(row), file=sys.stdout),
+            progress=lambda epochs: bar.update(epochs - bar.n),
+        )
     print(f"trained in {record.seconds:.0f} s and stored")
     return record
 
@@ -175,7 +191,7 @@ def study(
     """
     checksum, stored = _checksum(os.environ.get("MNIST_ROOT")), load_all(folders)
     found = {}
-    for name in names or (*map(str, MODELS), "9-final", "10-final"):
+    for name in map(str, names or (*MODELS, "9-final", "10-final")):
         keys = [run.key(checksum) for run in wanted_runs(name)]
         found[name] = [stored[key] for key in keys if key in stored]
         if not found[name]:

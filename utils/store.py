@@ -168,6 +168,7 @@ def train(
     *,
     engine: Engine | None = None,
     report: Callable[[EpochRow], None] = lambda row: None,
+    progress: Callable[[float], None] = lambda epochs: None,
 ) -> Record:
     """Train a run now and store its record and weights in `folder`; nothing stored is replaced.
 
@@ -186,6 +187,7 @@ def train(
         engine=engine,
         measure_test=run.measure_test,
         report=report,
+        progress=progress,
     )
     if result.interrupted:
         raise RunInterruptedError(

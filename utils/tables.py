@@ -1,24 +1,24 @@
 """Every table: layers with receptive fields, parameters by hand, results beside the published."""
 
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from models import MODELS, NetworkConfig, build
+from models import Config, SeparableConfig, build
 from utils.analysis import (
     best_test,
     final_gap,
     final_test,
     final_train,
+    lowest_of_last,
     runs_meeting_brief,
+    share_interval,
     spread,
     verdict,
 )
-from utils.experiments import get_experiment
-from utils.recipes import PUBLISHED, Published, changes
+from utils.recipes import PUBLISHED, Published
 from utils.records import Record
 
 
@@ -39,9 +39,23 @@ class LayerRow:
     receptive_field: int  # pixels
     formula: str  # parameters by hand, "" for none
     parameters: int  # as PyTorch counts them
+    multiplications: int = 0  # multiply-accumulates for one image
+
+    @property
+    def spatial(self) -> bool:
+        """Whether it looks at space or mixes channels, and does not merely work on each value."""
+        return self.layer.startswith(("conv", "depthwise", "max", "average"))
+
+    def with_(self, after: "LayerRow") -> "LayerRow":
+        """The row that has the next one's layers and parameters in it, too."""
+        return replace(
+            self,
+            layer=f"{self.layer}, {after.layer}",
+            parameters=self.parameters + after.parameters,
+        )
 
 
-def layer_rows(config: NetworkConfig) -> list[LayerRow]:
+def layer_rows(config: Config) -> list[LayerRow]:
     """The layers of a network in the order data passes them, with receptive field and formula.
 
     The receptive field grows by (kernel - 1) * jump at each layer, and the jump, the distance in
@@ -55,10 +69,11 @@ def layer_rows(config: NetworkConfig) -> list[LayerRow]:
         kernel, stride = _window(layer)
         field, jump = field + (kernel - 1) * jump, jump * stride
         count = sum(parameter.numel() for parameter in layer.parameters())
-        row = LayerRow(_name(layer), tuple(output.shape[1:]), field, _formula(layer), count)
-        if rows and isinstance(layer, nn.ReLU | nn.Dropout) and not _spatial(rows[-1].layer):
-            last = rows.pop()
-            row = replace(last, layer=f"{last.layer}, {row.layer}")
+        work = output[0, 0].numel() * layer.weight.numel() if isinstance(layer, nn.Conv2d) else 0
+        shape = tuple(output.shape[1:])
+        row = LayerRow(_name(layer), shape, field, _formula(layer), count, work)
+        if rows and not (count or row.spatial):
+            row = rows.pop().with_(row)
         rows.append(row)
 
     with torch.device("meta"):  # shapes alone: nothing is computed, no random number drawn
@@ -68,10 +83,6 @@ def layer_rows(config: NetworkConfig) -> list[LayerRow]:
                 layer.register_forward_hook(visit)
         network(torch.empty(2, 1, 28, 28))
     return rows
-
-
-def _spatial(name: str) -> bool:
-    return name.startswith(("conv", "max", "average"))
 
 
 def _window(layer: nn.Module) -> tuple[int, int]:
@@ -86,7 +97,8 @@ def _name(layer: nn.Module) -> str:
     match layer:
         case nn.Conv2d():
             size, padding = layer.kernel_size[0], layer.padding[0]
-            return f"conv {size}x{size}" + (f", padding {padding}" if padding else "")
+            kind = "depthwise" if layer.groups > 1 else "conv"
+            return f"{kind} {size}x{size}" + (f", padding {padding}" if padding else "")
         case nn.MaxPool2d() | nn.AvgPool2d():
             kind = "max" if isinstance(layer, nn.MaxPool2d) else "average"
             return f"{kind} pool {layer.kernel_size}x{layer.kernel_size}"
@@ -97,17 +109,19 @@ def _name(layer: nn.Module) -> str:
 
 def _formula(layer: nn.Module) -> str:
     if isinstance(layer, nn.Conv2d):
-        size = layer.kernel_size[0]
-        return f"{size}·{size}·{layer.in_channels}·{layer.out_channels}"
+        size, inputs = layer.kernel_size[0], layer.in_channels // layer.groups
+        return f"{size}·{size}·{inputs}·{layer.out_channels}"
     return f"2·{layer.num_features}" if isinstance(layer, nn.BatchNorm2d) else ""
 
 
-def hand_count(config: NetworkConfig) -> int:
+def hand_count(config: Config) -> int:
     """Trainable parameters by formula from the config alone; PyTorch is not asked.
 
     A k x k convolution without bias has k * k * inputs * outputs weights, a batch norm two per
-    channel, and nothing else here has any.
+    channel, a gate two matrices and two biases, and nothing else here has any.
     """
+    if isinstance(config, SeparableConfig):
+        return _hand_count_separable(config)
     (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
     channels = [1, e1, e2, config.squeeze_1, m1, m2, config.squeeze_2, l1, l2]
     kernels = [3, 3, 1, 3, 3, 1, 3, 3]
@@ -116,11 +130,22 @@ def hand_count(config: NetworkConfig) -> int:
     )
     head = (6 * 6 if config.head == "conv6x6" else 1) * l2 * 10
     normalised = [(e1, e2, m1, m2, l1, l2)[index - 1] for index in config.batch_norm]
-    return convolutions + head + 2 * sum(normalised)
+    inside = config.squeeze_excitation
+    gates = sum(2 * c * inside + inside + c for c in (e2, m2, l2)) if inside else 0
+    return convolutions + head + 2 * sum(normalised) + gates
 
 
-def layer_table(config: NetworkConfig) -> str:
-    """Markdown: layer, output shape, receptive field, parameters by hand and as counted."""
+def _hand_count_separable(config: SeparableConfig) -> int:
+    first, count = config.channels[0], 11 * config.channels[0] + 10 * config.channels[-1]
+    for outputs, blocks in zip(config.channels, config.blocks, strict=True):
+        for inputs in ([first] + [outputs] * blocks)[:blocks]:
+            count += (11 if config.inner_norm else 9) * inputs + inputs * outputs + 2 * outputs
+        first = outputs
+    return count
+
+
+def layer_table(config: Config) -> str:
+    """Markdown: layer, output shape, receptive field, parameters by hand and counted, work."""
     found = layer_rows(config)
     rows = [
         (
@@ -129,27 +154,15 @@ def layer_table(config: NetworkConfig) -> str:
             row.receptive_field,
             row.formula,
             f"{row.parameters:,}" if row.parameters else "",
+            f"{row.multiplications:,}" if row.multiplications else "",
         )
         for row in found
     ]
-    total = sum(row.parameters for row in found)
-    rows.append(("**total**", "", "", f"**{hand_count(config):,}**", f"**{total:,}**"))
-    columns = ("layer", "output", "receptive field", "by hand", "parameters")
+    total, work = (sum(getattr(row, n) for row in found) for n in ("parameters", "multiplications"))
+    totals = (f"**{number:,}**" for number in (hand_count(config), total, work))
+    rows.append(("**total**", "", "", *totals))
+    columns = ("layer", "output", "receptive field", "by hand", "parameters", "multiplications")
     return markdown(columns, rows, left=2)
-
-
-def print_changes(model: int) -> None:
-    """Print the fields in which a model and its recipe differ from the predecessor's."""
-    before, after = (get_experiment(m) for m in (model - 1, model))
-    print(f"model {model} is model {model - 1} with")
-    for kind, old, new in (
-        ("network", before.config, after.config),
-        ("recipe", before.recipe, after.recipe),
-    ):
-        for name, (was, now) in changes(old, new).items():
-            print(f"  {kind}.{name}: {was} -> {now}")
-    count, previous = hand_count(MODELS[model]), hand_count(MODELS[model - 1])
-    print(f"  parameters: {previous:,} -> {count:,} ({count - previous:+,})")
 
 
 def results(runs: list[Record]) -> str:
@@ -203,33 +216,50 @@ def _published(runs: list[Record]) -> Published | None:
     return PUBLISHED[int(name)] if name.isdigit() else None
 
 
-def search_table(scores: dict[str, dict[int, list[float]]], chosen: str) -> str:
-    """Markdown: what the search tried; mean validation accuracy of the last five epochs, %."""
-    models = list(next(iter(scores.values())))
+def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> str:
+    """Markdown: each published figure beside the best epochs of our runs by the original's recipe.
+
+    Args:
+        pairs: {model: (runs by the original's code, runs by its description alone)}.
+    """
     rows = []
-    for name, by_model in scores.items():
-        values = [value for model in models for value in (by_model[model] + [None, None])[:2]]
-        cells = ["" if value is None else f"{value:.2f}" for value in values]
-        rows.append((_marked(name, chosen), *cells))
-    heads = [f"model {model}, seed {seed}, %" for model in models for seed in (0, 1)]
-    return markdown(("candidate", *heads), rows)
-
-
-def short_table(scores: dict[str, list[float]], bar: float, chosen: str) -> str:
-    """Markdown: the short recipes; final validation accuracy of each seed, %, against the bar."""
-    rows = [
-        (
-            _marked(name, chosen),
-            *(f"{value:.2f}" for value in values),
-            f"{statistics.mean(values):.2f}",
-            f"{bar:.2f}",
+    for model, (replicated, described) in pairs.items():
+        quoted = PUBLISHED[model].test_accuracy
+        best = best_test(replicated)
+        within = min(best.values) <= quoted <= max(best.values)
+        rows.append(
+            (
+                model,
+                f"{quoted:.2f}",
+                f"{best.short()} ({min(best.values):.2f} to {max(best.values):.2f})",
+                best.n,
+                "yes" if within else "above" if quoted > max(best.values) else "below",
+                f"{best_test(described).short()}",
+                f"{final_test(described).short()}",
+            )
         )
-        for name, values in scores.items()
-    ]
-    seeds = range(max(map(len, scores.values())))
-    heads = [f"seed {seed}, %" for seed in seeds]
-    return markdown(("candidate", *heads, "mean, %", "bar, %"), rows)
+    columns = ("model", "published best %", "our best epochs, its recipe %", "seeds", "inside",
+               "best, as described %", "final, as described %")  # fmt: skip
+    return markdown(columns, rows)
 
 
-def _marked(name: str, chosen: str) -> str:
-    return f"**{name}** (chosen)" if name == chosen else name
+def brief_table(groups: dict[str, list[Record]]) -> str:
+    """Markdown: how many runs of each experiment meet the brief, with an exact interval."""
+    rows = []
+    for name, runs in groups.items():
+        met, lowest = runs_meeting_brief(runs), lowest_of_last(runs)
+        low, high = share_interval(met, len(runs))
+        rows.append(
+            (
+                name,
+                f"{runs[0].parameters:,}",
+                len(runs[0].history),
+                final_test(runs),
+                lowest.short(),
+                f"{met} of {len(runs)}",
+                f"{low:.0%} to {high:.0%}",
+            )
+        )
+    columns = ("experiment", "parameters", "epochs", "final test accuracy", "lowest of last five %",
+               "meet the brief", "95 % interval")  # fmt: skip
+    return markdown(columns, rows)

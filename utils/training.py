@@ -21,18 +21,19 @@ from torch.optim import lr_scheduler
 from models import Config, Network, SeparableNetwork, build
 from utils import fast
 from utils.augment import batch, draw_warps
-from utils.borders import Percent, Positive, Seed, check, checked
+from utils.borders import OneLineError, Percent, Positive, Seed, check, checked
 from utils.data import Dataset, Split, pixel_statistics, split_validation
 from utils.engine import ONE_RUN, Engine, best_engine, keep_memory, pinned
 from utils.fast.graph import GraphedStep, side_stream
 from utils.measure import accuracy, confusion_matrix, predict
 from utils.recipes import Recipe
 
+PROGRESS = 20  # steps between two reports
 REMEDY = "lower the learning rate, or check the inputs"
 Loss = Annotated[float, Field(ge=0)]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(OneLineError, RuntimeError):
     """The loss became infinite or NaN."""
 
 
@@ -79,6 +80,7 @@ def fit(
     engine: Engine | None = None,
     measure_test: bool = True,
     report: Callable[[EpochRow], None] = lambda row: None,
+    progress: Callable[[float], None] = lambda epochs: None,
 ) -> Trained:
     """Train one network by one recipe; on a CPU the same arguments give the same bits.
 
@@ -95,6 +97,7 @@ def fit(
         engine: where to compute; default `best_engine()`.
         measure_test: whether to measure the test split after each epoch.
         report: called with each finished epoch.
+        progress: called now and then with the epochs done so far, a fraction; costs no wait.
 
     Raises:
         ValueError: for a seed out of range, a batch larger than the training split, or a split
@@ -118,6 +121,7 @@ def fit(
         keep_memory()
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
+        trainer.progress = progress
         validation = _on(engine, validation)
         test = _on(engine, data.test) if measure_test else None
         try:
@@ -161,6 +165,7 @@ class Trainer:
         self.measured = self.average.network if self.average else self.network
         self.confusion: list[list[int]] | None = None  # of the test set, as last measured
         self.sums = torch.zeros(2, device=engine.device)  # of an epoch: losses, hits
+        self.progress: Callable[[float], None] = lambda epochs: None
         self.one_step = self.step
         if engine.graph and not recipe.ema_warmup:  # whose decay changes, which a graph would not
             self.one_step = GraphedStep(self.step, self.optimizer, recipe.batch_size)
@@ -204,6 +209,8 @@ class Trainer:
         self.network.train()
         for step in range(self.steps_per_epoch):
             self.set_rate((epoch - 1) * self.steps_per_epoch + step)
+            if step % PROGRESS == 0:
+                self.progress(epoch - 1 + step / self.steps_per_epoch)
             chosen = slice(step * size, (step + 1) * size)
             losses.append(self.one_step(order[chosen], None if warps is None else warps[chosen]))
         finite = torch.stack(losses).isfinite()  # the epoch's one wait for the device

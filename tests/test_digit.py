@@ -1,0 +1,140 @@
+import numpy
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_digits
+
+from utils import lesson
+from utils.data import load_mnist
+from utils.digit import PictureError, as_mnist, read_digit
+from utils.measure import accuracy, confusion_matrix, predict, raw_pixels
+from utils.runs import study
+from utils.store import STUDY, load_network
+
+
+@pytest.fixture(scope="module")
+def final():
+    return study(["9-final"], [STUDY])["9-final"][0]
+
+
+def test_a_digit_of_mnist_stays_what_it_is(mnist):
+    images = mnist.test.images[:300]
+    again = torch.stack([as_mnist(image) for image in images])
+    apart = (again.float() - images.float()).abs().amax((1, 2))
+    assert (apart <= 1).float().mean() > 0.85  # the others move by a pixel, or have a speck less
+    assert apart.mean() < 30
+
+
+def photo(image: torch.Tensor, seed: int, light_on_dark: bool) -> Image.Image:
+    """A digit somewhere on a page that is lit from one side, with the grain of a camera."""
+    random = numpy.random.default_rng(seed)
+    digit = Image.fromarray(image.numpy()).resize((200, 200), Image.Resampling.BICUBIC)
+    page = Image.new("L", (600, 500))
+    page.paste(digit, (int(random.integers(30, 350)), int(random.integers(30, 250))))
+    ink = numpy.asarray(page) / 255
+    paper = 0.75 + 0.15 * numpy.linspace(0, 1, 600)[None] - 0.2 * numpy.linspace(0, 1, 500)[:, None]
+    grey = paper * (1 - 0.75 * ink) + random.normal(0, 0.02, ink.shape)
+    grey = 1 - grey if light_on_dark else grey
+    return Image.fromarray((numpy.clip(grey, 0, 1) * 255).astype("uint8"))
+
+
+def test_photos_are_read(mnist, final):
+    answers = [
+        read_digit(photo(mnist.test.images[i], i, light_on_dark=bool(i % 2)), final).digit
+        for i in range(40)
+    ]
+    assert answers == mnist.test.labels[:40].tolist()
+
+
+def test_other_peoples_digits_are_read_once_prepared(final):
+    found = load_digits()
+    images = torch.stack([as_mnist(image) for image in found.images[:600]])
+    labels = torch.from_numpy(found.target[:600])
+    answers = predict(load_network(final), images, final.statistics)
+    assert accuracy(confusion_matrix(answers, labels)) >= 95
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_a_drawing_on_a_transparent_ground(final, ink):
+    drawing = numpy.zeros((200, 200, 4), numpy.uint8)
+    drawing[40:160, 95:110] = (ink, ink, ink, 255)
+    assert read_digit(Image.fromarray(drawing), final).digit == 1
+
+
+def test_a_path_a_float_and_a_colour_picture_are_one(tmp_path, mnist):
+    image = mnist.test.images[0]
+    Image.fromarray(image.numpy()).save(tmp_path / "seven.png")
+    expected = as_mnist(image)
+    for form in (
+        tmp_path / "seven.png",
+        str(tmp_path / "seven.png"),
+        image.float() / 255,
+        image[None],
+        numpy.stack([image.numpy()] * 3, axis=2),
+    ):
+        assert torch.equal(as_mnist(form), expected)
+
+
+def several() -> Image.Image:
+    picture = Image.new("L", (600, 300), 255)
+    draw = ImageDraw.Draw(picture)
+    draw.line([(100, 50), (100, 250)], fill=0, width=20)
+    draw.line([(300, 50), (400, 50), (350, 250)], fill=0, width=20)
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (several(), "the picture shows 2 digits; crop it to one"),
+        (Image.new("L", (100, 100), 255), "the picture is empty"),
+        (numpy.zeros((28, 28)), "the picture is empty"),
+        (numpy.full((28, 28), numpy.nan), "pixels that are NaN or infinite"),
+        (Image.new("1", (9000, 9000)), "has 9000x9000 pixels; shrink it"),
+        (numpy.zeros((2, 3, 4, 5)), r"not float64 of shape \(2, 3, 4, 5\)"),
+        (numpy.zeros((0, 5)), r"not float64 of shape \(0, 5\)"),
+        (numpy.array(["a"]), "an array of numbers"),
+        (None, "an array of numbers"),
+        ("no/such.png", "there is no picture no/such.png"),
+        (__file__, "cannot be read as a picture .* save it as PNG or JPEG"),
+        (".", "cannot be read as a picture"),
+    ],
+)
+def test_what_is_no_picture_of_a_digit_is_one_line(picture, message):
+    with pytest.raises(PictureError, match=message) as error:
+        as_mnist(picture)
+    assert "\n" not in str(error.value)
+    assert error.value._render_traceback_() == [f"PictureError: {error.value}"]
+
+
+def test_in_a_notebook_a_bad_picture_is_a_printed_line(final, capsys):
+    assert lesson.show_digit("no/such.png", final) is None
+    assert capsys.readouterr().out.startswith("there is no picture no/such.png")
+
+
+def test_predict_mends_what_it_can(mnist, final):
+    images, network = mnist.test.images[:50], load_network(final)
+    expected = predict(network, images, final.statistics)
+    for form in (images.numpy(), images[:, None], images.float() / 255, images.long()):
+        assert torch.equal(predict(network, form, final.statistics), expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(28, 28), r"have shape \(28, 28\); expected \[N, 28, 28\]"),
+        (torch.zeros(2, 3, 28, 28), "have shape"),
+        (torch.full((1, 28, 28), -0.42), "from -0.42 to -0.42; expected uint8 0 to 255 or floats"),
+        (torch.full((1, 28, 28), 256), "from 256 to 256"),
+        (torch.full((1, 28, 28), float("nan")), "from nan to nan"),
+    ],
+)
+def test_predict_refuses_what_it_would_misread(images, message):
+    with pytest.raises(ValueError, match=message):
+        raw_pixels(images)
+
+
+def test_reading_is_what_the_readme_says(final):
+    reading = read_digit(load_mnist().test.images[0], final)
+    assert str(reading).startswith("a 7, with a probability of ")
+    assert sum(reading.probabilities) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,182 @@
+import pytest
+import torch
+from matplotlib import pyplot
+
+from models import MODELS, SeparableConfig, build
+from utils import findings, lesson, look, pictures, plots
+from utils.data import Split
+from utils.digit import read_digit
+from utils.figures import show
+from utils.recipes import DISPUTED, PUBLIC, RECIPES
+from utils.runs import study
+from utils.store import STUDY, load_network
+
+
+@pytest.fixture(scope="module")
+def found():
+    return study(["1", "3", "4", "6", "9", "9-final", "10"], [STUDY])
+
+
+@pytest.fixture
+def check():
+    """What holds for every figure: white, titled, said in words, axes with names."""
+
+    def checked(figure):
+        figure.canvas.draw()
+        assert figure.get_facecolor() == (1, 1, 1, 1)
+        assert figure.get_suptitle()
+        assert figure.get_suptitle().replace("\n", " ") in figure.alt
+        assert figure.get_size_inches()[0] <= 8  # legible on a phone
+        named = [a for a in figure.axes if a.axison and a.get_label() != "<colorbar>"]
+        assert all(axes.get_xlabel() for axes in named)
+        assert any(axes.get_ylabel() or axes.get_yticklabels() for axes in named) or not named
+        pyplot.close(figure)
+        return figure
+
+    return checked
+
+
+def test_figures_of_records(found, check):
+    check(plots.curves(found["4"], found["3"]))
+    check(plots.ladder(found))
+    check(plots.drops({name: found[name] for name in ("9", "10", "4")}))
+    check(plots.forest(findings.effects()))
+    check(plots.frontier(found, PUBLIC))
+    check(plots.tried(found["4"][0], found["4"][1:]))
+    title = check(plots.confusion(found["9"][0].confusion)).get_suptitle()
+    assert title.startswith(f"{sum(map(sum, found['9'][0].confusion)) - _right(found)} mistakes")
+
+
+def _right(found) -> int:
+    return sum(found["9"][0].confusion[digit][digit] for digit in range(10))
+
+
+def test_figures_of_images(mnist, found, check):
+    check(pictures.samples_per_class(mnist.train, mnist.test))
+    check(pictures.strokes(mnist.train))
+    check(pictures.images(mnist.test.images[:3], ["a", "b", "c"], "three digits"))
+    check(pictures.warped(mnist.train.images[:4], RECIPES["plateau"]))
+    check(pictures.rotation([found["9-final"][0]], mnist.test, images=50))
+    check(pictures.answer(read_digit(mnist.test.images[0], found["9-final"][0])))
+    few = torch.tensor(sorted(DISPUTED))
+    some = Split(mnist.test.images[few], mnist.test.labels[few])
+    figure = check(pictures.shared_mistakes([found["9-final"][0], found["4"][0]], some))
+    assert "missed by all 2 networks" in figure.get_suptitle()
+
+
+def test_figures_of_networks(mnist, found, check):
+    image = mnist.test.images[0]
+    for model in MODELS:
+        check(look.diagram(model))
+    check(look.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
+    check(look.receptive_fields(image, 1))
+    check(look.signal(mnist, images=256))
+    for name in ("3", "6"):
+        record = found[name][0] if name in found else None
+        network = load_network(record)
+        check(look.first_filters(network, image, record.statistics))
+        check(look.stages(network, image, record.statistics))
+        check(look.parameters(network))
+    check(look.evidence(network, mnist.test.images[:2], record.statistics))
+    check(look.parameters(build(SeparableConfig((6, 8, 8))).eval()))
+
+
+def test_evidence_adds_up_to_the_logits(mnist, found):
+    record, image = found["6"][0], mnist.test.images[:1]
+    network = load_network(record)
+    shown = look.evidence(network, image, record.statistics)
+    titles = [axes.get_title() for axes in shown.axes]
+    logits = []
+    network.head.register_forward_hook(lambda _, __, output: logits.append(output.flatten()))
+    look.predict(network, image, record.statistics)
+    best = logits[0].topk(2)
+    expected = [f"{d}: {v:+.1f}" for d, v in zip(best.indices, best.values, strict=True)]
+    assert titles == expected
+    pyplot.close(shown)
+
+
+def test_what_changed_is_orange_and_nothing_else():
+    blocks, old = look._blocks(6), look._blocks(5)
+    changed = [look._changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
+    assert changed == [False] * 9 + [True, True]  # the head
+    assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
+
+
+def test_a_slope_is_a_slope_and_a_blob_is_none():
+    slope = torch.tensor([[-1.0, 0, 1]] * 3)
+    blob = torch.ones(3, 3)
+    shares = look.slope_share(torch.stack([slope, slope.T, blob, slope + slope.T]))
+    torch.testing.assert_close(shares, torch.tensor([1.0, 1, 0, 1]))
+    noise = look.slope_share(torch.randn(20_000, 3, 3, generator=torch.Generator().manual_seed(0)))
+    assert noise.mean() == pytest.approx(2 / 9, abs=0.005)  # as the title says
+
+
+def test_stroke_lengths_by_hand():
+    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    image[0, 3, 5:9] = 255
+    image[0, 4, 27] = 255
+    image[0, 5, 0:2] = 255
+    lengths = pictures.stroke_lengths(Split(image, torch.zeros(1, dtype=torch.int64)))
+    assert lengths.tolist() == [4, 1, 2]
+
+
+def test_a_class_without_images_is_said():
+    split = Split(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
+    figure = pictures.samples_per_class(split, split)
+    assert "no images" in figure.get_suptitle()
+    pyplot.close(figure)
+
+
+def test_turning_there_and_back_and_by_nothing(mnist):
+    images = mnist.test.images[:5]
+    assert (pictures.turned(images, 0.0).int() - images.int()).abs().max() <= 1
+    back = pictures.turned(pictures.turned(images, 30.0), -30.0)
+    assert (back.float() - images.float()).abs().mean() < 12
+    assert (pictures.turned(images, 30.0).float() - images.float()).abs().mean() > 20
+
+
+def test_show_sends_the_figures_own_text(monkeypatch, found):
+    sent = []
+    monkeypatch.setattr("utils.figures.display", lambda _, metadata: sent.append(metadata))
+    figure = plots.curves(found["1"])
+    show(figure)
+    assert sent == [{"image/png": {"alt": figure.alt}}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"recipe": {"learning_rate": -1}}, "recipe.learning_rate: input should be greater than 0"),
+        ({"recipe": {"rate": 1}}, "recipe has no rate; it has"),
+        ({"config": {"dropout": 2}}, "config: dropout must be in [0, 1), not 2"),
+    ],
+)
+def test_try_it_says_a_bad_value_in_one_line(changes, line, capsys):
+    lesson.try_it(4, **changes)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith(line)
+
+
+def test_try_it_draws_the_changed_run_over_the_recorded_ones(monkeypatch, small, capsys, found):
+    shown = []
+    monkeypatch.setattr(lesson, "show", shown.append)
+    monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
+    monkeypatch.setattr(lesson, "study", lambda names: {"4": found["4"]})
+    lesson.try_it(4, recipe={"learning_rate": 0.02, "batch_size": 100})
+    printed = capsys.readouterr().out
+    assert "training 4-varied-" in printed
+    assert printed.count("epoch ") == 2
+    (figure,) = shown
+    assert figure.get_suptitle().startswith("After epoch 2 your run is at ")
+    pyplot.close(figure)
+
+
+def test_an_interrupted_try_is_one_line(monkeypatch, small, capsys):
+    def stop(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
+    monkeypatch.setattr("utils.runs.epoch_line", stop)
+    lesson.try_it(4, recipe={"batch_size": 100})
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("interrupted 4-varied-")

@@ -1,0 +1,41 @@
+import pytest
+
+from utils import trials
+from utils.experiments import EXPERIMENTS, TRIALS
+from utils.runs import study
+from utils.store import STUDY
+from utils.trials import outcome, outcomes, performance_log, score
+
+
+def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
+    (record, *_) = study(["9-search-steps"], [STUDY])["9-search-steps"]
+    assert record.test_accuracy == [None] * 15
+    last = [row.validation_accuracy for row in record.history[-5:]]
+    assert score(record) == pytest.approx(sum(last) / 5)
+
+
+def test_an_outcome_is_paired_by_seed():
+    found = outcome("9-search-batch-128")
+    own, base = (
+        {r.run.seed: score(r) for r in study([name], [STUDY])[name]}
+        for name in ("9-search-batch-128", "9-search-base")
+    )
+    assert found.gain.values == tuple(own[s] - base[s] for s in sorted(own.keys() & base.keys()))
+    assert found.effect is None or found.effect.low <= found.gain.mean <= found.effect.high
+
+
+def test_what_has_not_run_is_not_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "STUDY", tmp_path)
+    assert outcome("9-search-steps") is None
+    assert outcomes() == []
+
+
+def test_every_recorded_trial_has_its_line():
+    log = performance_log()
+    recorded = {path.parent.name for path in STUDY.glob("*/seed-*.json")}
+    for name in recorded & TRIALS.keys():
+        lines = [line for line in log.splitlines() if line.split(" | ")[2:3] == [name]]
+        assert len(lines) == 1, name
+    searched = {name for name in recorded if "-search-" in name or "-trial-" in name}
+    assert {n for n in searched - TRIALS.keys() if not n.endswith("-base")} == set()
+    assert all(name in EXPERIMENTS for name in recorded)

@@ -1,0 +1,219 @@
+"""A photo, scan or drawing of a digit as the networks read it, and what a network answers.
+
+MNIST's makers cropped each digit, scaled its longer side to 20 pixels and moved its centre of mass
+into the middle of 28x28 (LeCun et al., Gradient-Based Learning, 1998). A network that was trained
+on such images reads little else, so every picture goes the same way here.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image, ImageOps
+from scipy import ndimage
+from torch import Tensor
+
+from models import IMAGE_SIZE
+from utils.borders import OneLineError
+from utils.measure import predict
+from utils.records import Record
+from utils.store import load_network
+
+BOX = 20  # pixels, the longer side of a digit
+MOST_PIXELS = 50_000_000  # of a picture
+WORKING_SIDE = 400  # pixels, to which larger pictures are reduced first
+THUMBNAIL = 40  # pixels; a smaller picture has no shadows and no specks
+LEAST_CONTRAST = 0.1  # of black against white
+
+
+class PictureError(OneLineError, ValueError):
+    """A picture that shows no digit, or not one alone."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network makes of a picture."""
+
+    digit: int
+    probabilities: tuple[float, ...]  # of the digits 0 to 9
+    image: Tensor  # [28, 28] uint8: what the network saw
+
+    def __str__(self) -> str:
+        return f"a {self.digit}, with a probability of {self.probabilities[self.digit]:.0%}"
+
+
+def read_digit(picture: str | Path | Image.Image | numpy.ndarray | Tensor, run: Record) -> Reading:
+    """The answer of a recorded run's network to a picture of one digit.
+
+    Args:
+        picture: as for `as_mnist`.
+        run: e.g. `runs("9-final", 0)[0]`; its weights must be kept.
+
+    Raises:
+        PictureError: if the picture cannot be read, or shows no digit or several.
+        RecordError: if the weights are not there.
+    """
+    image = as_mnist(picture)
+    probabilities = predict(load_network(run), image[None], run.statistics).exp()[0]
+    return Reading(int(probabilities.argmax()), tuple(probabilities.tolist()), image)
+
+
+def as_mnist(picture: str | Path | Image.Image | numpy.ndarray | Tensor) -> Tensor:
+    """A picture of one digit as MNIST has it: [28, 28] uint8, ink 255 on 0.
+
+    Dark on light or light on dark, of any size and place; even shadows are taken out.
+
+    Args:
+        picture: a path, a PIL image, or an array or tensor [H, W], [1, H, W] or [H, W, 1, 3 or 4].
+
+    Raises:
+        PictureError: if it cannot be read, or shows no digit or several.
+    """
+    ink = _ink(_grey(picture))
+    rows, columns = (numpy.flatnonzero(ink.any(axis)) for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(ink.shape)
+    height, width = (max(1, round(side * scale)) for side in ink.shape)
+    small = _resampling(ink.shape[0], height) @ ink @ _resampling(ink.shape[1], width).T
+    small = numpy.clip(small / small.max(), 0, 1)
+    return torch.from_numpy(_centred(small).round().astype(numpy.uint8))
+
+
+def _grey(picture) -> numpy.ndarray:
+    """Any picture as [H, W] floats in 0..1, 1 being white."""
+    if isinstance(picture, str | os.PathLike):
+        picture = _opened(Path(picture).expanduser())
+    if isinstance(picture, Image.Image):
+        if picture.width * picture.height > MOST_PIXELS:
+            size = f"{picture.width}x{picture.height} pixels"
+            raise PictureError(f"the picture has {size}; shrink it, or crop it to the digit")
+        picture = ImageOps.exif_transpose(picture)
+        transparent = picture.has_transparency_data
+        picture.thumbnail((WORKING_SIDE, WORKING_SIDE))
+        return _flat(numpy.asarray(picture.convert("RGBA" if transparent else "L")) / 255)
+    array = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
+    array = numpy.asarray(array)
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not flat or array.dtype.kind not in "buif" or not array.size:
+        kind = f"{array.dtype} of shape {array.shape}"
+        raise PictureError(f"a picture is an array of numbers [H, W] or [H, W, 3], not {kind}")
+    if not numpy.isfinite(array).all():
+        raise PictureError("the picture has pixels that are NaN or infinite; replace them")
+    values = array.astype(float)
+    top = 255 if array.dtype == numpy.uint8 else max(1.0, values.max())
+    return _flat(numpy.clip(values / top, 0, 1))
+
+
+def _opened(path: Path) -> Image.Image:
+    if not path.exists():
+        raise PictureError(f"there is no picture {path}; give the path of a file")
+    Image.MAX_IMAGE_PIXELS = None  # we have a limit of our own, which says what to do
+    try:
+        picture = Image.open(path)
+        if picture.width * picture.height <= MOST_PIXELS:
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise PictureError(
+            f"{path} cannot be read as a picture ({reason}); save it as PNG or JPEG"
+        ) from None
+    return picture
+
+
+def _flat(values: numpy.ndarray) -> numpy.ndarray:
+    """[H, W] from [H, W] or [H, W, channels]; what is transparent becomes the other of the ink."""
+    if values.ndim == 2:
+        return values
+    grey = values[..., :3].mean(2)
+    if values.shape[2] < 4:
+        return grey
+    alpha = values[..., 3]
+    light = alpha.sum() > 0 and (grey * alpha).sum() / alpha.sum() > 0.5
+    return grey * alpha + (0.0 if light else 1.0) * (1 - alpha)
+
+
+def _ink(grey: numpy.ndarray) -> numpy.ndarray:
+    """How much ink is at each pixel, 0..1, of the one digit in the picture."""
+    height, width = grey.shape
+    rim = max(1, min(height, width) // 20)
+    edge = numpy.ones(grey.shape, bool)
+    edge[rim : height - rim, rim : width - rim] = False
+    ground = grey - _plane(grey, edge)  # a shadow that grows evenly is gone
+    noise = 1.4826 * numpy.median(abs(ground[edge] - numpy.median(ground[edge])))
+    ink = (
+        ground
+        if (numpy.clip(ground, 0, 1) ** 2).sum() > (numpy.clip(ground, -1, 0) ** 2).sum()
+        else -ground
+    )
+    most = ink.max()
+    if most < max(LEAST_CONTRAST, 6 * noise):
+        raise PictureError("the picture is empty: nothing stands out from its background")
+    ink = numpy.clip((ink - 4 * noise) / (most - 4 * noise), 0, 1)
+    if min(grey.shape) < THUMBNAIL:
+        return ink
+    return numpy.where(_digit(ink > 0.4), ink, 0)
+
+
+def _plane(grey: numpy.ndarray, edge: numpy.ndarray) -> numpy.ndarray:
+    """The background: the median of the edge, tilted as the medians of its four sides say."""
+    height, width = grey.shape
+    if min(height, width) < THUMBNAIL:
+        return numpy.full(grey.shape, numpy.median(grey[edge]))
+    rim = max(1, min(height, width) // 20)
+    top, bottom = numpy.median(grey[:rim]), numpy.median(grey[-rim:])
+    left, right = numpy.median(grey[:, :rim]), numpy.median(grey[:, -rim:])
+    down = numpy.linspace(-0.5, 0.5, height)[:, None] * (bottom - top)
+    across = numpy.linspace(-0.5, 0.5, width)[None] * (right - left)
+    return numpy.median((grey - down - across)[edge]) + down + across
+
+
+def _digit(mask: numpy.ndarray) -> numpy.ndarray:
+    """The strokes of the one digit, a little wider than their mask; specks are left out."""
+    labels, count = ndimage.label(mask, numpy.ones((3, 3)))
+    areas = ndimage.sum_labels(mask, labels, range(1, count + 1))
+    kept = [n for n, area in enumerate(areas, 1) if area >= 0.03 * areas.max()]
+    places = ndimage.find_objects(labels)
+    groups: list[list[int]] = []  # [left, right, top, bottom] of strokes above one another
+    for n in sorted(kept, key=lambda n: places[n - 1][1].start):
+        rows, columns = places[n - 1]
+        if groups and columns.start < groups[-1][1]:
+            left, right, top, bottom = groups[-1]
+            right, top = max(right, columns.stop), min(top, rows.start)
+            groups[-1] = [left, right, top, max(bottom, rows.stop)]
+        else:
+            groups.append([columns.start, columns.stop, rows.start, rows.stop])
+    tallest = max(bottom - top for *_, top, bottom in groups)
+    digits = sum(bottom - top > 0.6 * tallest for *_, top, bottom in groups)
+    if digits > 1:
+        raise PictureError(f"the picture shows {digits} digits; crop it to one")
+    reach = max(1, max(mask.shape) // 50)
+    return ndimage.binary_dilation(numpy.isin(labels, kept), iterations=reach)
+
+
+def _resampling(old: int, new: int) -> numpy.ndarray:
+    """A matrix [new, old] of bicubic weights, widened where it reduces, so that nothing is skipped.
+
+    Source: Keys, Cubic Convolution Interpolation, 1981, with a = -1/2.
+    """
+    ratio = old / new
+    centres = (numpy.arange(new) + 0.5) * ratio - 0.5
+    x = abs(centres[:, None] - numpy.arange(old)[None]) / max(ratio, 1.0)
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = numpy.where(x < 1, near, numpy.where(x < 2, far, 0))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _centred(small: numpy.ndarray) -> numpy.ndarray:
+    """[28, 28], 0..255, with the centre of mass in the middle, as far as the digit fits."""
+    place = []
+    for axis, side in enumerate(small.shape):
+        centre = (small.sum(1 - axis) * numpy.arange(side)).sum() / small.sum()
+        start = round(IMAGE_SIZE / 2 - centre)
+        place.append(min(max(start, 0), IMAGE_SIZE - side))
+    out = numpy.zeros((IMAGE_SIZE, IMAGE_SIZE))
+    out[place[0] : place[0] + small.shape[0], place[1] : place[1] + small.shape[1]] = small * 255
+    return out

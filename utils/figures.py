@@ -1,0 +1,71 @@
+"""How every figure looks: Okabe-Ito colours, white ground, the message in the title, a text for it.
+
+`utils.plots` draws records, `utils.look` networks and images; each of their functions returns a
+figure, which `show` displays.
+"""
+
+import textwrap
+
+import numpy
+from IPython.display import display
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, distinct in all common forms of colour blindness.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+
+INK = "gray_r"  # a digit dark on white
+
+STYLE = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "axes.titlesize": 12,
+    "figure.titlesize": 12,
+    "figure.dpi": 90,
+    "font.size": 11,
+}
+
+
+def show(figure: Figure, alt: str | None = None) -> None:
+    """Display a figure with alternative text (default its own), then close it."""
+    display(figure, metadata={"image/png": {"alt": alt or figure.alt}})
+    pyplot.close(figure)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float], title: str, alt: str = "", **grid):
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=size, layout="constrained", gridspec_kw=grid
+        )
+    figure.suptitle("\n".join(textwrap.wrap(title, int(size[0] * 11.5))), x=0.01, ha="left")
+    figure.alt = f"{alt}. {title}." if alt else title
+    return figure, axes
+
+
+def sized(width: float, height: float, title: str, alt: str):
+    """A figure of one panel, and its axes. Sizes in inches."""
+    return _figure(1, 1, (width, height), title, alt)
+
+
+def grid(
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    title: str,
+    alt: str,
+    heights: list[float] | None = None,
+):
+    """A figure of many panels without frames, and their axes as [rows, columns]."""
+    ratios = {"height_ratios": heights} if heights else {}
+    figure, axes = _figure(rows, columns, size, title, alt, **ratios)
+    axes = numpy.reshape(axes, (rows, columns))
+    for axis in axes.flat:
+        axis.axis("off")
+    return figure, axes

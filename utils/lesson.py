@@ -1,0 +1,56 @@
+"""What a "Try it" cell calls: change one number, and see the run among the recorded ones."""
+
+from models import Config
+from utils import pictures, plots
+from utils.borders import OneLineError
+from utils.digit import Reading, read_digit
+from utils.figures import show
+from utils.recipes import Recipe
+from utils.records import Record
+from utils.runs import runs, study, wanted_runs
+
+EPOCHS = 2  # of a changed run, so that a laptop answers within a minute or two
+
+
+def try_it(
+    experiment: str | int,
+    *,
+    recipe: Recipe | dict | None = None,
+    config: Config | dict | None = None,
+    epochs: int = EPOCHS,
+) -> None:
+    """Run an experiment with something changed, and draw it over the spread of its seeds.
+
+    With nothing changed its first seed is replayed. What goes wrong is said in one line.
+
+    Args:
+        experiment: as for `runs`.
+        recipe: the fields to change, e.g. {"learning_rate": 0.02}, or a whole recipe.
+        config: likewise, of the network.
+        epochs: of a changed run, unless `recipe` says how many.
+    """
+    try:
+        (run,) = wanted_runs(experiment, 0, recipe=recipe, config=config)
+        if run.name != str(experiment) and not isinstance(recipe, Recipe):
+            recipe = {"epochs": epochs} | (recipe or {})
+        (mine,) = runs(experiment, 0, recipe=recipe, config=config)
+        recorded = study([experiment])[str(experiment)]
+        show(plots.tried(mine, recorded))
+    except (OneLineError, ValueError) as error:
+        print(error)
+
+
+def show_digit(picture, run: Record) -> Reading | None:
+    """Read a picture of a digit and show what the network saw; a bad one is said in one line.
+
+    Args:
+        picture: a path, a PIL image, or an array, as for `utils.digit.as_mnist`.
+        run: the recorded run whose network answers.
+    """
+    try:
+        reading = read_digit(picture, run)
+    except OneLineError as error:
+        print(error)
+        return None
+    show(pictures.answer(reading))
+    return reading

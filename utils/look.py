@@ -1,0 +1,327 @@
+"""What a network is and what it sees: its diagram, filters, maps, evidence, all its parameters."""
+
+from collections.abc import Sequence
+
+import numpy
+import torch
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from models import IMAGE_SIZE, MODELS, Config, build
+from utils.augment import normalise
+from utils.data import Dataset, Split
+from utils.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    grid,
+    sized,
+)
+from utils.measure import predict
+from utils.recipes import Recipe
+from utils.tables import LayerRow, layer_rows
+from utils.training import fit
+
+# Blue is above zero and vermilion below, white is zero.
+SIGNED = LinearSegmentedColormap.from_list("signed", [VERMILION, "white", BLUE])
+PAGE = 115  # weights side by side
+TALLEST, WIDEST = 64, 28  # channels and pixels that fill a diagram's column
+
+
+def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
+    """A network as blocks: height is resolution, width is channels; what changed is orange.
+
+    Args:
+        model: a number or a config.
+        before: what it is compared with; default the model one less, if there is one.
+    """
+    if before is None and isinstance(model, int) and model - 1 in MODELS:
+        before = model - 1
+    blocks = _blocks(model)
+    old = _blocks(before) if before is not None else blocks
+    total, previous = (sum(block.parameters for block in row) for row in (blocks, old))
+    name = f"Model {model}" if isinstance(model, int) else "The network"
+    changed = [_changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
+    title = f"{name}: {total:,} parameters"
+    if any(changed):
+        title = f"{name}: {total:,} parameters, {total - previous:+,}; what changed is orange"
+    elif before is not None:
+        title = f"{name}: the same {total:,} parameters; what changed is the training"
+    figure, axes = sized(8, 3.1, title, f"{name} as blocks: " + "; ".join(map(_said, blocks)))
+    for x, (block, new) in enumerate(zip(blocks, changed, strict=True)):
+        _draw(axes, x, block, ORANGE if new else SKY)
+    axes.set(xlim=(-0.6, len(blocks) - 0.4), ylim=(-0.62, 1.15))
+    axes.axis("off")
+    marks = (("batch norm", GREEN, "batch norm"), ("dropout", PURPLE, "dropout"))
+    for label, colour, word in marks:
+        if any(word in block.layer for block in blocks):
+            axes.plot([], [], color=colour, linewidth=5, label=label)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, ncols=2, loc="upper right", fontsize=11)
+    return figure
+
+
+def _blocks(model: int | Config) -> list[LayerRow]:
+    """One row a convolution or pool, with all that follows it up to the next."""
+    blocks: list[LayerRow] = []
+    for row in layer_rows(MODELS[model] if isinstance(model, int) else model):
+        separable = blocks and blocks[-1].layer.startswith("depthwise")
+        if row.spatial and not (separable and row.layer.startswith("conv 1x1")):
+            blocks.append(row)
+        else:
+            blocks[-1] = blocks[-1].with_(row)
+    return blocks
+
+
+def _changed(block: LayerRow, old: list[LayerRow]) -> bool:
+    return [(block.layer, block.output[0])] != [(row.layer, row.output[0]) for row in old]
+
+
+def _said(block: LayerRow) -> str:
+    size = "x".join(map(str, block.output))
+    return f"{block.layer} to {size}, {block.parameters:,} parameters"
+
+
+def _draw(axes, x: int, block: LayerRow, colour: str) -> None:
+    channels, side, _ = block.output
+    width, height = 0.08 + 0.84 * min(1, channels / TALLEST), 0.1 + 0.9 * side / WIDEST
+    axes.add_patch(Rectangle((x - width / 2, 0), width, height, facecolor=colour, edgecolor=BLACK))
+    for place, (word, mark) in enumerate((("batch norm", GREEN), ("dropout", PURPLE))):
+        if word in block.layer:
+            at = (x - width / 2, height * (0.06 + 0.16 * place))
+            axes.add_patch(Rectangle(at, width, height * 0.12, facecolor=mark))
+    style = {"ha": "center", "fontsize": 11}
+    axes.text(x, height + 0.03, channels, **style)
+    kind = block.layer.split(",")[0].replace("conv ", "").replace("average", "avg")
+    kind = kind.replace(" pool ", "\n").replace("depthwise 3x3", "3x3,\n1x1")
+    axes.text(x, -0.05, kind, va="top", **style)
+    if block.parameters:
+        axes.text(x, -0.4, f"{block.parameters:,}", va="top", color=BLUE, **style)
+
+
+def receptive_fields(image: Tensor, model: int | Config) -> Figure:
+    """A digit with the square that one output of each layer sees, around its middle."""
+    fields: dict[int, str] = {}
+    for block in _blocks(model):
+        fields.setdefault(block.receptive_field, block.layer.split(",")[0])
+    title = f"Each layer sees more: {', '.join(map(str, fields))} pixels across"
+    figure, axes = sized(7.5, 5, title, "A digit under nested squares, one for each layer")
+    axes.imshow(image.numpy(), cmap=INK, vmin=0, vmax=400)
+    colours = VERMILION, ORANGE, GREEN, SKY, BLUE, PURPLE, YELLOW, BLACK
+    middle = (IMAGE_SIZE - 1) / 2
+    for index, (field, layer) in enumerate(fields.items()):
+        corner = middle - field / 2
+        style = {"fill": False, "edgecolor": colours[index % len(colours)], "linewidth": 2.5}
+        axes.add_patch(
+            Rectangle((corner, corner), field, field, label=f"{field}: {layer}", **style)
+        )
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12)
+    edge = max(0, (max(fields) - IMAGE_SIZE) / 2) + 1
+    axes.set(xlim=(-edge, IMAGE_SIZE - 1 + edge), ylim=(IMAGE_SIZE - 1 + edge, -edge))
+    axes.set(xlabel="pixels", ylabel="pixels")
+    axes.grid(False)
+    return figure
+
+
+def slope_share(kernels: Tensor) -> Tensor:
+    """How much of each 3x3 kernel is a slope from one side to the other, that is, sees an edge.
+
+    The share of its squared weights that the two plain gradients explain, 0..1. kernels: [N, 3, 3].
+    """
+    across = torch.tensor([-1.0, 0.0, 1.0]).expand(3, 3) / 6**0.5
+    along = [(kernels * direction).sum((1, 2)) for direction in (across, across.T)]
+    return (along[0] ** 2 + along[1] ** 2) / (kernels**2).sum((1, 2))
+
+
+def first_filters(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -> Figure:
+    """The filters of the first convolution, and what each makes of a digit. image: [28, 28]."""
+    first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    kernels = first.weight.detach()[:, 0]
+    with torch.inference_mode():
+        maps = first(normalise(image[None, None].float() / 255, statistics))[0]
+    shares = slope_share(kernels)
+    title = (
+        f"{int((shares > 0.5).sum())} of the {len(kernels)} first filters are mostly a slope, that "
+        f"is, edge detectors; the average is {shares.mean():.0%} slope, a random filter 22%"
+    )
+    alt = f"{len(kernels)} filters of 3x3 weights, and below each what it makes of a digit"
+    figure, axes = grid(2, len(kernels), (8, 2.6), title, alt)
+    most = float(kernels.abs().max())
+    for column, (kernel, share, seen) in enumerate(zip(kernels, shares, maps, strict=True)):
+        axes[0, column].imshow(kernel.numpy(), cmap=SIGNED, vmin=-most, vmax=most)
+        axes[0, column].set_title(f"{share:.0%}", fontsize=11, pad=2)
+        reach = float(seen.abs().max())
+        axes[1, column].imshow(seen.numpy(), cmap=SIGNED, vmin=-reach, vmax=reach)
+    return figure
+
+
+def evidence(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> Figure:
+    """Where a network with a pooled head finds evidence for its answer, and for the next best.
+
+    The head adds up, over the places of the last maps, the channels times their weights; before
+    adding, that is a map for each digit. images: [N, 28, 28].
+    """
+    weight = network.head[-1].weight.detach()[:, :, 0, 0]
+    maps = _outputs(network, images, statistics)[-1][1]
+    each = torch.einsum("dc,nchw->ndhw", weight, maps) / maps[0, 0].numel()
+    best = each.sum((2, 3)).topk(2).indices
+    title = "Where the answer comes from: blue places speak for the digit, orange-red against it"
+    alt = f"{len(images)} digits with the evidence of each place for the answer and the next best"
+    figure, axes = grid(2, len(images), (8, 2.7), title, alt)
+    side, step = maps.shape[-1], (IMAGE_SIZE / 2) / 7
+    half, middle = side * step / 2, (IMAGE_SIZE - 1) / 2
+    extent = (middle - half, middle + half, middle + half, middle - half)
+    most = float(each.abs().max())
+    for column, image in enumerate(images):
+        for row in range(2):
+            digit = int(best[column, row])
+            axis = axes[row, column]
+            axis.imshow(image.numpy(), cmap=INK, vmin=0, vmax=500)
+            axis.imshow(
+                each[column, digit].numpy(),
+                cmap=SIGNED,
+                vmin=-most,
+                vmax=most,
+                extent=extent,
+                alpha=0.65,
+            )
+            axis.set(xlim=(0, IMAGE_SIZE - 1), ylim=(IMAGE_SIZE - 1, 0))
+            axis.set_title(f"{digit}: {each[column, digit].sum():+.1f}", fontsize=11, pad=2)
+    return figure
+
+
+def stages(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -> Figure:
+    """A digit's way through a network: the maps of every stage. image: [28, 28]."""
+    found = _outputs(network, image[None], statistics)
+    found = [(name, maps) for name, maps in found if "pool" not in name]
+    probabilities = predict(network, image[None], statistics).exp()[0]
+    digit = int(probabilities.argmax())
+    sides = ", ".join(f"{maps.shape[-1]}x{maps.shape[-1]}" for _, maps in found)
+    title = f"A digit's way through the network ({sides}): it answers {digit}"
+    title += f", at {probabilities[digit]:.0%}"
+    columns = max(maps.shape[1] for _, maps in found)
+    alt = f"The feature maps of a digit after each of {len(found)} stages"
+    figure, axes = grid(len(found), columns, (8, 0.85 * len(found) + 0.6), title, alt)
+    for row, (name, maps) in zip(axes, found, strict=True):
+        for axis, seen in zip(row, maps[0], strict=False):
+            axis.imshow(seen.numpy(), cmap=INK, vmin=0, vmax=max(float(seen.max()), 1e-6))
+        label = f"{name}, {maps.shape[-1]}x{maps.shape[-1]}"
+        row[0].text(0, 1.08, label, fontsize=11, transform=row[0].transAxes).set_in_layout(False)
+    return figure
+
+
+def _outputs(network: nn.Module, images: Tensor, statistics) -> list[tuple[str, Tensor]]:
+    """Name and output [N, C, H, W] of every stage but the head."""
+    found, hooks = [], []
+    for name, stage in network.named_children():
+        if name != "head":
+            hook = lambda _, __, output, name=name: found.append((name, output.detach()))  # noqa: E731
+            hooks.append(stage.register_forward_hook(hook))
+    predict(network, images, statistics)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def signal(data: Dataset, models: Sequence[int] = (1, 3, 4), images: int = 12_000) -> Figure:
+    """How strong what leaves each convolution is, before training and after a short epoch.
+
+    The figure shows the standard deviation over images, channels and places, as in training.
+    """
+    part = Split(data.train.images[:images], data.train.labels[:images])
+    small = Dataset(part, data.test, data.checksum, data.canonical)
+    title, panels = "", ([], [])
+    for model in models:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            fresh = build(model)
+        trained = fit(MODELS[model], Recipe(epochs=1), small, 0, measure_test=False)
+        for network, found in ((fresh, panels[0]), (trained.network, panels[1])):
+            found.append(_spreads(network, part.images[:500], trained.statistics))
+    ends = zip(models, (values[-1] for values in panels[0]), strict=True)
+    said = ", ".join(f"{end:.1g} (model {model})" for model, end in ends)
+    title = f"Before training the logits spread by {said}: batch norm keeps the signal alive"
+    alt = "Standard deviation after each convolution, before training and after a short epoch"
+    figure, axes = grid(1, 2, (8, 3.4), title, alt)
+    names = "before training", f"after {images // 128} steps"
+    for axis, found, name in zip(axes[0], panels, names, strict=True):
+        axis.axis("on")
+        for model, values, colour in zip(models, found, (BLUE, VERMILION, GREEN), strict=False):
+            axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=f"model {model}")
+        axis.set(yscale="log", ylim=(1e-3, 100), xlabel="convolution", title=name)
+    axes[0, 0].set_ylabel("standard deviation")
+    axes[0, 0].legend(frameon=False)
+    return figure
+
+
+def _spreads(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> list[float]:
+    found: list[float] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    network.train()  # batch norm by the batch at hand
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        network(normalise(images.unsqueeze(1).float() / 255, statistics))
+    network.eval()
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def parameters(network: nn.Module) -> Figure:
+    """Every learned number of a network on one page, in the order data passes them."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    count = sum(parameter.numel() for parameter in network.parameters())
+    title = f"All {count:,} parameters, in the order data passes them: blue above zero, red below"
+    places, x, y, low = [], 0, 0, 0
+    for layer in layers:
+        picture = _picture(layer)
+        spatial = isinstance(layer, nn.Conv2d) and layer.kernel_size[0] > 1
+        if spatial or x + picture.shape[1] > PAGE:
+            x, y = 0, low
+        places.append((layer, picture, x, y))
+        x, low = x + max(picture.shape[1], 15) + 3, max(low, y + picture.shape[0] + 6)
+    wide = max(x + picture.shape[1] for _, picture, x, _ in places)
+    alt = f"Every weight of the network as a coloured square, in {len(layers)} layers"
+    figure, axes = sized(8, 0.5 + 7.7 * low / wide, title, alt)
+    for layer, picture, x, y in places:
+        most, (height, width) = numpy.nanmax(abs(picture)), picture.shape
+        extent = (x, x + width, y + height, y)
+        axes.imshow(picture, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
+        axes.text(x, y - 0.5, _layer_name(layer), fontsize=8)
+    axes.set(xlim=(0, wide), ylim=(low, -4))
+    axes.axis("off")
+    return figure
+
+
+def _layer_name(layer: nn.Module) -> str:
+    if isinstance(layer, nn.BatchNorm2d):
+        return "batch norm"
+    size = layer.kernel_size[0]
+    if layer.groups > 1:
+        return f"{size}x{size}, one for each of {layer.in_channels} channels"
+    return f"{size}x{size}, {layer.in_channels} to {layer.out_channels}"
+
+
+def _picture(layer: nn.Module) -> numpy.ndarray:
+    """A layer's parameters as a matrix; kernels with gaps (NaN) between them."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return numpy.stack([layer.weight.detach().numpy() - 1, layer.bias.detach().numpy()])
+    weight = layer.weight.detach().numpy()
+    outputs, inputs, size, _ = weight.shape
+    if size == 1:
+        return weight[:, :, 0, 0]
+    if inputs == 1:  # one kernel a channel, side by side
+        weight, outputs, inputs = weight.transpose(1, 0, 2, 3), 1, outputs
+    gap = numpy.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=numpy.nan)
+    return gap.transpose(0, 2, 1, 3).reshape(outputs * (size + 1), inputs * (size + 1))[:-1, :-1]
