@@ -50,13 +50,23 @@ def test_model_9_adds_a_second_rotation_and_the_plateau_schedule():
     assert (recipe_of(9).decay, recipe_of(9).patience) == (0.1, 1)
 
 
+SPECIAL = ({"squeeze_excitation"}, {"edges", "late"})  # gates, and the same number in channels
+
+
+def test_gates_and_channels_have_the_same_number_of_parameters():
+    gates, wider = (hand_count(EXPERIMENTS[f"10-{name}"].config) for name in ("gates", "wider"))
+    assert 0 <= wider - gates <= 4
+
+
 def test_every_experiment_trains_the_network_that_its_name_begins_with():
     assert list(EXPERIMENTS)[:10] == [str(model) for model in MODELS]
     for name, experiment in EXPERIMENTS.items():
         number = name.split("-")[0]
         if number.isdecimal():
             apart = changes(MODELS[int(number)], experiment.config)
-            assert set(apart) in (set(), {"dropout"}, {"batch_norm"}, {"activation"}), name
+            assert set(apart) in (set(), {"dropout"}, {"batch_norm"}, {"activation"}, *SPECIAL), (
+                name
+            )
         searched = "-search-" in name or "-trial-" in name
         assert experiment.measure_test == (not searched), name
         assert experiment.reference == name.endswith("reference"), name

@@ -76,6 +76,8 @@ _trial("10-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)
 _trial("10-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", **_WIDER)
 _trial("10-trial-base", "rate", "rate 0.15 instead of 0.1", learning_rate=0.15)
 _trial("10-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
+EXPERIMENTS["9-trial-base"] = Experiment(MODELS[9], _SEARCHED, THREE, measure_test=False)
+_trial("9-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
 EXPERIMENTS["small-trial-base"] = Experiment(
     SeparableConfig((14, 14, 14)),
     replace(_SEARCHED, **_ADAMW, calm_epochs=5),
@@ -136,6 +138,13 @@ for _name, _dropout in (("no-dropout", 0.0), ("dropout-5", 0.05)):
     EXPERIMENTS[f"7-{_name}"] = Experiment(
         replace(MODELS[7], dropout=_dropout), RECIPES["constant"], FIVE
     )
+# Squeeze-and-Excitation for real, against the same number of parameters (4 fewer) spent on channels.
+EXPERIMENTS["10-gates"] = Experiment(
+    replace(MODELS[10], squeeze_excitation=4), RECIPES["final"], TEN
+)
+EXPERIMENTS["10-wider"] = Experiment(
+    replace(MODELS[10], edges=(12, 12), late=(10, 13)), RECIPES["final"], TEN
+)
 for _name in ("9", "9-short"):
     EXPERIMENTS[f"{_name}-reference"] = replace(EXPERIMENTS[_name], seeds=FIVE, reference=True)
 # The first search, on the 5,000 images that the plateau schedule sees: one seed for each idea, a

@@ -212,6 +212,9 @@ FINDINGS = (
     Finding("10-flatters", 10, "the best epoch, chosen on the test set, flatters model 10 by more "
             "than 0.05 points", ("10",), lambda runs: _minus(best_test(runs), final_test(runs)),
             ">", 0.05),
+    # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
+    Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same parameters "
+            "spent on channels", ("10-gates", "10-wider"), _test, ">"),
 )  # fmt: skip
 
 
@@ -239,6 +242,7 @@ IDEAS: tuple[tuple[str, str, str], ...] = (
     ("both, as model 9", "9", "8"),
     ("a schedule that sees the test loss", "9-leak", "9"),
     ("a fifth fewer parameters", "10", "9"),
+    ("gates for channels, in network 10", "10-gates", "10-wider"),
     ("model 9's final recipe", "9-final", "9"),
     ("model 10's final recipe", "10-final", "10"),
 )
