@@ -138,7 +138,7 @@ for _name, _dropout in (("no-dropout", 0.0), ("dropout-5", 0.05)):
     EXPERIMENTS[f"7-{_name}"] = Experiment(
         replace(MODELS[7], dropout=_dropout), RECIPES["constant"], FIVE
     )
-# Squeeze-and-Excitation for real, against the same number of parameters (4 fewer) spent on channels.
+# Squeeze-and-Excitation for real, against as many parameters (within 4) spent on channels.
 EXPERIMENTS["10-gates"] = Experiment(
     replace(MODELS[10], squeeze_excitation=4), RECIPES["final"], TEN
 )

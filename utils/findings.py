@@ -213,8 +213,8 @@ FINDINGS = (
             "than 0.05 points", ("10",), lambda runs: _minus(best_test(runs), final_test(runs)),
             ">", 0.05),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
-    Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same parameters "
-            "spent on channels", ("10-gates", "10-wider"), _test, ">"),
+    Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same "
+            "parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),
 )  # fmt: skip
 
 
