@@ -155,7 +155,7 @@ def test_a_variation_passes_through_every_table_and_figure(small):
         plots.ladder({"varied": varied}),
         plots.tried(varied[0], varied),
         plots.drops({"varied": varied}),
-        plots.confusion(varied[0].confusion),
+        plots.confusion(varied[0]),
     ]
     for figure in figures:
         figure.canvas.draw()

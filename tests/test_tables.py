@@ -110,11 +110,11 @@ def test_the_brief_is_counted_with_an_exact_interval(found):
 def test_a_published_figure_is_inside_above_or_below(found):
     runs, quoted = found["4"], PUBLISHED[4].test_accuracy
     best = best_test(runs)
-    where = {4: "yes" if min(best.values) <= quoted <= max(best.values) else None}
+    where = {4: "inside" if min(best.values) <= quoted <= max(best.values) else None}
     (line,) = replication_table({4: (runs, runs)}).splitlines()[2:]
     assert line.split(" | ")[4] == where[4]
     for figure, word in ((100.0, "above"), (0.0, "below")):
         forged = replace(PUBLISHED[4], test_accuracy=figure)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(PUBLISHED, 4, forged)
-            assert f" | {word} | " in replication_table({4: (runs, runs)})
+            assert f" | {word} ours | " in replication_table({4: (runs, runs)})

@@ -72,6 +72,7 @@ class Judged:
     outcome: str  # "held", "not held" or "undecided"
     effect: Interval
     n: int  # seeds, of the experiment with the fewest
+    leans_on: int | None = None  # the seed without which it would not be held
 
     def __str__(self) -> str:
         return (
@@ -105,13 +106,14 @@ def judge(finding: Finding, records: list[list[Record]]) -> Judged:
     if fewest < FEWEST:
         raise ValueError(f"finding {finding.id} has {fewest} seeds; it takes {FEWEST} or more")
     effect = finding.effect(records)
-    side = finding.beyond(effect)
+    side, leans_on = finding.beyond(effect), None
     if side == 1:
         for seed in sorted({record.run.seed for group in records for record in group}):
             rest = [_without(group, seed) for group in records]
             if min(map(len, rest)) > 1 and finding.beyond(finding.effect(rest)) != 1:
-                side = 0
-    return Judged(finding, {1: "held", 0: "undecided", -1: "not held"}[side], effect, fewest)
+                side, leans_on = 0, seed
+    outcome = {1: "held", 0: "undecided", -1: "not held"}[side]
+    return Judged(finding, outcome, effect, fewest, leans_on)
 
 
 def _without(records: list[Record], seed: int | None) -> list[Record]:
@@ -144,6 +146,7 @@ def sentences(model: int) -> str:
     """Markdown: the findings of one model, a sentence each, with effect, interval and n."""
     return "\n".join(
         f"- **{judged.outcome}**: {judged.finding.statement}: {judged.effect}, n = {judged.n}"
+        + (f"; without seed {judged.leans_on} not so" if judged.leans_on is not None else "")
         for judged in findings(model)
     )
 
@@ -186,7 +189,8 @@ FINDINGS = (
             ("6-norm", "6"), _test, ">"),
     # 7: more capacity to win the accuracy back; "lesser gap"
     Finding("7-test", 7, "more capacity raises the test accuracy", ("7", "6"), _test, ">"),
-    Finding("7-late", 7, "so it does over the last five epochs", ("7", "6"), late_test, ">"),
+    Finding("7-late", 7, "more capacity raises the mean test accuracy of the last five epochs",
+            ("7", "6"), late_test, ">"),
     Finding("7-dropout", 7, "without dropout model 7 tests worse", ("7-no-dropout", "7"), _test,
             "<"),
     # 8: rotation "has improved the test accuracy"
@@ -224,27 +228,27 @@ def _minus(a: Spread, b: Spread) -> Spread:
 
 # Every single change of the study, in words, and the two experiments that it lies between.
 IDEAS: tuple[tuple[str, str, str], ...] = (
-    ("narrower: four fifths fewer parameters", "2", "1"),
-    ("narrower again, by a third", "3", "2"),
-    ("batch norm", "4", "3"),
-    ("dropout 0.01", "4-dropout", "4"),
-    ("one batch norm fewer", "4-norm-fewer", "4"),
-    ("both, as model 5 has it", "5", "4"),
-    ("average pooling for the big head", "6", "5"),
-    ("the fifth batch norm put back", "6-norm", "6"),
-    ("wider, without that batch norm", "7-norm-fewer", "6"),
-    ("wider, with it, as model 7", "7", "6"),
-    ("no dropout in model 7", "7-no-dropout", "7"),
-    ("five times the dropout", "7-dropout-5", "7"),
-    ("rotation by 6.9 degrees", "8", "7"),
-    ("a second rotation, by 15 degrees", "8-warp", "8"),
-    ("the plateau schedule", "8-schedule", "8"),
-    ("both, as model 9", "9", "8"),
+    ("four fifths fewer parameters (2 - 1)", "2", "1"),
+    ("a third fewer again (3 - 2)", "3", "2"),
+    ("batch norm, narrower middle (4 - 3)", "4", "3"),
+    ("dropout 0.01 alone", "4-dropout", "4"),
+    ("one batch norm fewer alone", "4-norm-fewer", "4"),
+    ("dropout and one batch norm fewer (5 - 4)", "5", "4"),
+    ("average pooling for the big head (6 - 5)", "6", "5"),
+    ("network 6 with the fifth batch norm", "6-norm", "6"),
+    ("wider late stages alone", "7-norm-fewer", "6"),
+    ("both: wider, and that batch norm (7 - 6)", "7", "6"),
+    ("network 7 without dropout", "7-no-dropout", "7"),
+    ("network 7 with dropout 0.05", "7-dropout-5", "7"),
+    ("rotation by up to 6.9 degrees (8 - 7)", "8", "7"),
+    ("a second rotation alone", "8-warp", "8"),
+    ("the plateau schedule alone", "8-schedule", "8"),
+    ("both: rotation and schedule (9 - 8)", "9", "8"),
     ("a schedule that sees the test loss", "9-leak", "9"),
-    ("a fifth fewer parameters", "10", "9"),
+    ("a fifth fewer parameters (10 - 9)", "10", "9"),
     ("gates for channels, in network 10", "10-gates", "10-wider"),
-    ("model 9's final recipe", "9-final", "9"),
-    ("model 10's final recipe", "10-final", "10"),
+    ("network 9: the final's recipe", "9-final", "9"),
+    ("network 10: the final's recipe", "10-final", "10"),
 )
 
 
@@ -262,14 +266,16 @@ def effects() -> dict[str, tuple[Interval, int]]:
 
 
 def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
-    """{model: (its runs by the original's code, by its description)}, where recorded."""
+    """{model: (its runs by the original's code, by its description)}, with enough seeds."""
     found = {}
     for model in PUBLISHED:
         names = f"{model}-original", str(model)
         try:
-            found[model] = tuple(study(names, [STUDY]).values())
+            groups = tuple(study(names, [STUDY]).values())
         except ValueError:
             continue
+        if min(map(len, groups)) >= FEWEST:
+            found[model] = groups
     return found
 
 

@@ -231,7 +231,7 @@ def _outputs(network: nn.Module, images: Tensor, statistics) -> list[tuple[str, 
     return found
 
 
-def signal(data: Dataset, models: Sequence[int] = (1, 3, 4), images: int = 12_000) -> Figure:
+def signal(data: Dataset, models: Sequence[int] = (1, 2, 3, 4), images: int = 12_000) -> Figure:
     """How strong what leaves each convolution is, before training and after a short epoch.
 
     The figure shows the standard deviation over images, channels and places, as in training.
@@ -254,9 +254,11 @@ def signal(data: Dataset, models: Sequence[int] = (1, 3, 4), images: int = 12_00
     names = "before training", f"after {images // 128} steps"
     for axis, found, name in zip(axes[0], panels, names, strict=True):
         axis.axis("on")
-        for model, values, colour in zip(models, found, (BLUE, VERMILION, GREEN), strict=False):
+        for model, values, colour in zip(
+            models, found, (BLUE, ORANGE, VERMILION, GREEN), strict=False
+        ):
             axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=f"model {model}")
-        axis.set(yscale="log", ylim=(1e-3, 100), xlabel="convolution", title=name)
+        axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution", title=name)
     axes[0, 0].set_ylabel("standard deviation")
     axes[0, 0].legend(frameon=False)
     return figure

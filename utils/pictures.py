@@ -13,7 +13,7 @@ from utils.data import Split
 from utils.digit import Reading, as_mnist
 from utils.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, grid, sized
 from utils.measure import predict
-from utils.plots import lines
+from utils.plots import called, lines
 from utils.recipes import DISPUTED, Recipe
 from utils.records import Record
 from utils.store import load_network
@@ -68,7 +68,7 @@ def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
     """
     lengths = stroke_lengths(train)
     shown = [f"of {f}, {float((lengths <= f - 2).float().mean()):.0%}" for f in fields]
-    title = f"Strokes that a window shows with both edges: {'; '.join(shown)}"
+    title = f"Widths of strokes: how many a window shows with both edges: {'; '.join(shown)}"
     alt = "Histogram of the widths of strokes, with the widest that fits into each window"
     figure, axes = sized(8, 3, title, alt)
     share = 100 * torch.bincount(lengths, minlength=16)[:16] / len(lengths)
@@ -119,10 +119,10 @@ def rotation(runs: Sequence[Record], test: Split, images: int = 1_000) -> Figure
             answers = predict(network, turned(test.images[:images], angle), run.statistics)
             hits = (answers.argmax(1) == test.labels[:images]).sum()
             shares.append(100 * int(hits) / min(images, len(test)))
-        found[run.run.name] = (angles, shares)
+        found[called(run.run.name)] = (angles, shares)
     at = {name: shares[angles.index(30)] for name, (_, shares) in found.items()}
-    said = ", ".join(f"{name} reads {share:.0f} %" for name, share in at.items())
-    title = f"Of the digits turned by 30 degrees {said}"
+    said = ", ".join(f"{name} {share:.0f} %" for name, share in at.items())
+    title = f"Accuracy on turned images; at 30 degrees: {said}"
     alt = "Test accuracy against the angle by which all images are turned"
     return lines(found, title, alt, "turned by, degrees", "test accuracy, %", ylim=(0, 101))
 
@@ -137,7 +137,8 @@ def shared_mistakes(runs: Sequence[Record], test: Split) -> Figure:
     every = wrong.all(0).nonzero()[:, 0]
     total = int(wrong.any(0).sum())
     title = (
-        f"{len(every)} test images are missed by all {len(kept)} networks, {total} by at least one"
+        f"{len(every)} test images are missed by all {len(kept)} networks, {total} by at least "
+        "one; above each its label and the answers"
     )
     captions = [
         f"{int(test.labels[i])}: {', '.join(map(str, sorted(set(answers[:, i].tolist()))))}"

@@ -25,16 +25,16 @@ GREY = "#999999"
 def curves(runs: list[Record], before: list[Record] | None = None) -> Figure:
     """Loss and accuracy over epochs: each seed thin, their mean thick, the predecessor's grey."""
     name, n = runs[0].run.name, len(runs)
-    title = f"{_called(name).capitalize()} ends at {final_test(runs)} on the test set"
+    title = f"{called(name).capitalize()} ends at {final_test(runs)} on the test set"
     if before:
         apart = final_test(runs).mean - final_test(before).mean
-        title += f", {apart:+.2f} points against {_called(before[0].run.name)}"
+        title += f", {apart:+.2f} points against {called(before[0].run.name)}"
     alt = f"Loss and accuracy over the epochs, {n} seeds, train and test"
     figure, panels = grid(1, 2, (8, 3.6), title, alt)
     for axes, kind in zip(panels[0], ("loss", "accuracy"), strict=True):
         axes.axis("on")
         if before:
-            _mean_line(axes, before, f"test_{kind}", GREY, f"{_called(before[0].run.name)}, test")
+            _mean_line(axes, before, f"test_{kind}", GREY, f"{called(before[0].run.name)}, test")
         for half, colour in (("train", ORANGE), ("test", BLUE)):
             for run in runs:
                 values = [getattr(row, f"{half}_{kind}") for row in run.history]
@@ -74,7 +74,7 @@ def _few_ticks(axes, runs: list[Record]) -> None:
     axes.set_ylim(min(losses) * 0.9, max(losses) * 1.1)
 
 
-def _called(name: str) -> str:
+def called(name: str) -> str:
     """A name of an experiment in words."""
     return f"model {name}" if name.isdigit() else name
 
@@ -93,16 +93,23 @@ def _target_line(axes) -> None:
 
 def tried(run: Record, recorded: list[Record]) -> Figure:
     """A run of one's own over the spread of the recorded seeds, epoch by epoch."""
-    figure, axes = sized(
-        8, 3.4, inside(run, recorded), "Test accuracy over the epochs: one run, and recorded ones"
-    )
+    same = any(run.key == other.key for other in recorded)
+    title = f"Nothing changed yet: {run.run.title}, as recorded" if same else inside(run, recorded)
+    alt = "Test accuracy over the epochs: one run, and recorded ones"
+    figure, axes = sized(8, 3.4, title, alt)
     rows = list(zip(*(other.test_accuracy for other in recorded), strict=True))
     epochs = range(1, len(rows) + 1)
     lows, highs = zip(*((min(row), max(row)) for row in rows), strict=True)
     label = f"the {len(recorded)} recorded seeds"
     axes.fill_between(epochs, lows, highs, color=SKY, alpha=0.4, label=label, linewidth=0)
     own = run.test_accuracy
-    axes.plot(range(1, len(own) + 1), own, "o-", color=VERMILION, label="your run")
+    axes.plot(
+        range(1, len(own) + 1),
+        own,
+        "o-",
+        color=VERMILION,
+        label=run.run.title if same else "your run",
+    )
     _target_line(axes)
     axes.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(min(95, *own[-1:], lows[-1]), 100))
     axes.legend(frameon=False, loc="lower right")
@@ -181,7 +188,7 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     ):
         epochs = [first_drop(run) or last + 1 for run in runs]
         ends = [run.test_accuracy[-1] for run in runs]
-        axes.scatter(epochs, ends, color=colour, marker=marker, s=40, label=_called(name))
+        axes.scatter(epochs, ends, color=colour, marker=marker, s=40, label=called(name))
     _target_line(axes)
     ticks = list(range(2, last, 2))
     axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
@@ -193,7 +200,9 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
 def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     """What each idea was worth: {idea: (effect in points with its 95 % interval, n)}."""
     clear = sum(effect.clear for effect, _ in effects.values())
-    title = f"What each idea was worth: {clear} of {len(effects)} effects are clear of zero"
+    title = (
+        f"What each change did to the test accuracy: {clear} of {len(effects)} are clear of zero"
+    )
     alt = "Effect of each change on the final test accuracy, with its interval"
     figure, axes = sized(8, 0.36 * len(effects) + 1.2, title, alt)
     for row, (effect, _) in enumerate(effects.values()):
@@ -204,7 +213,7 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
     axes.set_yticks(range(len(effects)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="test accuracy, points; blue and red are clear of zero")
+    axes.set(xlabel="test accuracy, points; blue (up) and red (down) are clear of zero")
     return figure
 
 
@@ -212,20 +221,24 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     """Accuracy against parameters: our means with intervals, and public single runs."""
     small = {name: runs for name, runs in ours.items() if len(runs) > 1}
     best = max(small, key=lambda name: final_test(small[name]).mean)
-    title = f"Accuracy by size; the best mean is {_called(best)}'s, {final_test(small[best])}"
+    title = f"Accuracy by size; the best mean is {called(best)}'s, {final_test(small[best])}"
     alt = "Test accuracy against the number of parameters, ours and public ones"
     figure, axes = sized(8, 4.4, title, alt)
+    at_size: dict[int, tuple[float, str]] = {}  # the best of each size has a name
     for index, (name, runs) in enumerate(small.items()):
-        interval = mean_interval(final_test(runs))
-        x = runs[0].parameters
+        interval, x = mean_interval(final_test(runs)), runs[0].parameters
         label = "ours: mean of the final epoch, 95 % interval" if not index else None
         axes.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
         axes.scatter([x], [interval.value], color=BLUE, s=30, zorder=3, label=label)
-        axes.annotate(name, (x, interval.value), (4, 3), textcoords="offset points", fontsize=9)
-    sizes, accuracies = [p.parameters for p in public], [p.last for p in public]
-    axes.scatter(
-        sizes, accuracies, color=VERMILION, marker="^", s=30, label="public: last epoch, one seed"
-    )
+        at_size[x] = max(at_size.get(x, (0.0, "")), (interval.value, name))
+    for x, (value, name) in at_size.items():
+        axes.annotate(name, (x, value), (5, 3), textcoords="offset points", fontsize=10)
+    style = {"color": VERMILION, "marker": "^", "s": 30}
+    sizes = [p.parameters for p in public]
+    axes.scatter(sizes, [p.last for p in public], label="public: last epoch, one seed", **style)
+    for p in public:
+        at, words = (p.parameters, p.last), f"{p.source.split('/')[0]}, {p.epochs} epochs"
+        axes.annotate(words, at, (-5, -12), textcoords="offset points", fontsize=8, ha="center")
     _target_line(axes)
     axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
     ticks = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000]
@@ -253,9 +266,9 @@ def lines(
     return figure
 
 
-def confusion(matrix: list[list[int]]) -> Figure:
-    """Mistakes per pair of digits; the diagonal, right answers, is left blank."""
-    counts = numpy.array(matrix, dtype=float)
+def confusion(run: Record) -> Figure:
+    """Mistakes of a run per pair of digits; the diagonal, right answers, is left blank."""
+    counts = numpy.array(run.confusion, dtype=float)
     numpy.fill_diagonal(counts, numpy.nan)
     most, mistakes = int(numpy.nanmax(counts)), int(numpy.nansum(counts))
     pairs = [
