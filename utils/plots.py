@@ -271,13 +271,10 @@ def confusion(run: Record) -> Figure:
     counts = numpy.array(run.confusion, dtype=float)
     numpy.fill_diagonal(counts, numpy.nan)
     most, mistakes = int(numpy.nanmax(counts)), int(numpy.nansum(counts))
-    pairs = [
-        f"{true} for {wrong}" for true, wrong in zip(*numpy.nonzero(counts == most), strict=True)
-    ]
-    title = "No mistakes"
-    if mistakes:
-        title = f"{mistakes} mistakes; the most frequent, {most} times: a {' and a '.join(pairs)}"
-        title = title.replace(" for ", " taken for a ")
+    worst = zip(*numpy.nonzero(counts == most), strict=True)
+    pairs = " and ".join(f"a {true} taken for a {wrong}" for true, wrong in worst)
+    title = f"{run.run.title}: {mistakes} mistakes"
+    title += f"; the most frequent, {most} times: {pairs}" if most else ""
     figure, axes = sized(6.5, 5, title, "Mistakes by true and predicted digit")
     axes.grid(False)
     picture = axes.imshow(counts, cmap="Blues", vmin=0)
