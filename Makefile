@@ -14,10 +14,10 @@ CORES := -n auto --dist loadfile
 TEMPLATE := classic
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab run test lint unit nbval bench gpu evidence notebooks clean
+.PHONY: help env lab run test test-browser lint unit nbval site bench gpu evidence notebooks clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(ENV)/installed  ## make the Python environment in .venv; SYSTEM=1 uses what the system has, such as a CPU-only torch
 
@@ -50,10 +50,20 @@ lint: env
 	$(PY) -m ruff format --check .
 
 unit: env
-	$(PY) -m pytest $(CORES) tests
+	$(PY) -m pytest $(CORES) tests --ignore tests/browser
 
 nbval: env
 	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=120 notebooks
+
+site: $(ENV)/site  ## build the study as pages, and one to draw on, into build/site
+	$(PY) -m tools.site
+
+$(ENV)/site: $(ENV)/installed site/requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r site/requirements.txt
+	@touch $@
+
+test-browser: site  ## try every page of the site in a real Chromium
+	$(PY) -m pytest -rs tests/browser
 
 bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for five minutes
 	$(PY) -m benchmarks $(if $(QUICK),--quick)

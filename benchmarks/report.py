@@ -103,7 +103,7 @@ def _names(found: list[dict]) -> list[str]:
 def goals_table(found: list[dict]) -> str:
     """Markdown: each goal on each kind of processor."""
     rows = [(goal.what, *(goal.cell(results) for results in found)) for goal in GOALS]
-    return markdown(("", *_names(found)), rows)
+    return markdown(("figure", *_names(found)), rows)
 
 
 def machines_table(found: list[dict]) -> str:

@@ -3,18 +3,40 @@
 project = "MNIST under 8,000 parameters"
 author = copyright = "the study's authors"
 extensions = ["myst_nb"]
-root_doc = "README"
 nb_execution_mode = "off"  # the notebooks carry their outputs, which tests compare
 nb_merge_streams = True
-myst_enable_extensions = ["colon_fence"]
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 myst_heading_anchors = 3
-suppress_warnings = ["mystnb.unknown_mime_type"]
 html_theme = "sphinx_book_theme"
 html_title = project
 html_show_sphinx = False
+html_favicon = "static/icon.svg"
+html_context = {"default_mode": "auto"}
+html_static_path = ["static"]
+html_css_files = ["draw.css"]
+html_extra_path = ["../build/site-extra"]
 html_theme_options = {
     "show_navbar_depth": 1,
+    "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "show_toc_level": 2,
 }
+
+
+def fold_code(app, docname, content):
+    """Give every code cell of a notebook the tag by which myst-nb folds its code."""
+    import json
+
+    if not docname.startswith("notebooks/"):
+        return
+    book = json.loads(content[0])
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            cell["metadata"].setdefault("tags", []).append("hide-input")
+    content[0] = json.dumps(book)
+
+
+def setup(app):
+    """Sphinx's hook."""
+    app.connect("source-read", fold_code)

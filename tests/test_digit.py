@@ -86,6 +86,7 @@ def several() -> Image.Image:
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
+        (numpy.pad(numpy.ones((20, 20)), 60), "the picture shows a dot; draw a digit"),
         (several(), "the picture shows 2 digits; crop it to one"),
         (Image.new("L", (100, 100), 255), "the picture is empty"),
         (numpy.zeros((28, 28)), "the picture is empty"),

@@ -74,6 +74,8 @@ def as_mnist(picture: str | Path | Image.Image | numpy.ndarray | Tensor) -> Tens
     ink = _ink(_grey(picture))
     rows, columns = (numpy.flatnonzero(ink.any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if min(ink.shape) > 0.7 * max(ink.shape) and ink.mean() > 0.6:
+        raise PictureError("the picture shows a dot; draw a digit, or crop the picture to one")
     scale = BOX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     small = _resampling(ink.shape[0], height) @ ink @ _resampling(ink.shape[1], width).T

@@ -185,7 +185,7 @@ def results(runs: list[Record]) -> str:
         ("runs that meet the brief", f"{runs_meeting_brief(runs)} of {len(runs)}", ""),
     ]
     ours = "here: mean ± SD over seeds, final epoch"
-    return markdown(("", ours, "published: best epoch, one seed"), rows)
+    return markdown(("figure", ours, "published: best epoch, one seed"), rows)
 
 
 def ladder_table(ladder: dict[str, list[Record]]) -> str:

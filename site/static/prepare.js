@@ -1,0 +1,198 @@
+// A picture of a digit as MNIST's makers prepared theirs: the same steps as utils/digit.py.
+
+const BOX = 20, SIDE = 28, THUMBNAIL = 40, LEAST_CONTRAST = 0.1;
+export const WORKING_SIDE = 400, MOST_PIXELS = 50_000_000;
+
+export class PictureError extends Error {}
+
+function roundHalfEven(x) {
+  const low = Math.floor(x), rest = x - low;
+  if (rest !== 0.5) return Math.round(x);
+  return low % 2 === 0 ? low : low + 1;
+}
+
+function median(values) {
+  const sorted = Float64Array.from(values).sort(), middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** Canvas pixels (RGBA bytes) as greys in 0..1, 1 being white; transparent is the ink's opposite. */
+export function grey(rgba) {
+  const count = rgba.length / 4, out = new Float64Array(count);
+  let transparent = false, weight = 0, light = 0;
+  for (let i = 0; i < count; i++) if (rgba[4 * i + 3] < 255) transparent = true;
+  for (let i = 0; i < count; i++) {
+    const [r, g, b, a] = rgba.subarray(4 * i, 4 * i + 4);
+    if (!transparent) out[i] = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) / 255;
+    else {
+      out[i] = (r + g + b) / 3 / 255;
+      weight += a / 255;
+      light += out[i] * a / 255;
+    }
+  }
+  if (transparent) {
+    const ground = weight > 0 && light / weight > 0.5 ? 0 : 1;
+    for (let i = 0; i < count; i++) {
+      const alpha = rgba[4 * i + 3] / 255;
+      out[i] = out[i] * alpha + ground * (1 - alpha);
+    }
+  }
+  return out;
+}
+
+function edgeOf(values, height, width, rim) {
+  const edge = [];
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      if (y < rim || x < rim || y >= height - rim || x >= width - rim) edge.push(values[y * width + x]);
+  return edge;
+}
+
+function part(values, width, y0, y1, x0, x1) {
+  const found = [];
+  for (let y = y0; y < y1; y++) for (let x = x0; x < x1; x++) found.push(values[y * width + x]);
+  return found;
+}
+
+function ground(values, height, width, rim) {
+  if (Math.min(height, width) < THUMBNAIL) {
+    const flat = median(edgeOf(values, height, width, rim));
+    return new Float64Array(values.length).fill(flat);
+  }
+  const down = median(part(values, width, height - rim, height, 0, width)) - median(part(values, width, 0, rim, 0, width));
+  const across = median(part(values, width, 0, height, width - rim, width)) - median(part(values, width, 0, height, 0, rim));
+  const tilt = new Float64Array(values.length), level = new Float64Array(values.length);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const i = y * width + x;
+      tilt[i] = (y / (height - 1) - 0.5) * down + (x / (width - 1) - 0.5) * across;
+      level[i] = values[i] - tilt[i];
+    }
+  const middle = median(edgeOf(level, height, width, rim));
+  return tilt.map((t) => t + middle);
+}
+
+function digitMask(mask, height, width) {
+  const labels = new Int32Array(mask.length), boxes = [];
+  for (let start = 0; start < mask.length; start++) {
+    if (!mask[start] || labels[start]) continue;
+    const box = { label: boxes.length + 1, area: 0, left: width, right: 0, top: height, bottom: 0 };
+    const stack = [start];
+    labels[start] = box.label;
+    while (stack.length) {
+      const i = stack.pop(), y = Math.floor(i / width), x = i % width;
+      box.area++;
+      box.left = Math.min(box.left, x); box.right = Math.max(box.right, x + 1);
+      box.top = Math.min(box.top, y); box.bottom = Math.max(box.bottom, y + 1);
+      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++)
+        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
+          const j = v * width + u;
+          if (mask[j] && !labels[j]) { labels[j] = box.label; stack.push(j); }
+        }
+    }
+    boxes.push(box);
+  }
+  const largest = Math.max(...boxes.map((box) => box.area));
+  const kept = boxes.filter((box) => box.area >= 0.03 * largest).sort((a, b) => a.left - b.left);
+  const groups = [];
+  for (const box of kept) {
+    const last = groups.at(-1);
+    if (last && box.left < last.right) {
+      last.right = Math.max(last.right, box.right);
+      last.top = Math.min(last.top, box.top);
+      last.bottom = Math.max(last.bottom, box.bottom);
+    } else groups.push({ ...box });
+  }
+  const tallest = Math.max(...groups.map((g) => g.bottom - g.top));
+  const digits = groups.filter((g) => g.bottom - g.top > 0.6 * tallest).length;
+  if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; crop it to one`);
+  const wanted = new Set(kept.map((box) => box.label));
+  let grown = Uint8Array.from(labels, (label) => (wanted.has(label) ? 1 : 0));
+  for (let step = Math.max(1, Math.floor(Math.max(height, width) / 50)); step > 0; step--) {
+    const before = grown;
+    grown = Uint8Array.from(before);
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++) {
+        const i = y * width + x;
+        if (before[i]) continue;
+        if ((y > 0 && before[i - width]) || (y < height - 1 && before[i + width])
+          || (x > 0 && before[i - 1]) || (x < width - 1 && before[i + 1])) grown[i] = 1;
+      }
+  }
+  return grown;
+}
+
+function inkOf(values, height, width) {
+  const rim = Math.max(1, Math.floor(Math.min(height, width) / 20));
+  const flat = ground(values, height, width, rim);
+  let ink = values.map((value, i) => value - flat[i]);
+  const edge = edgeOf(ink, height, width, rim), middle = median(edge);
+  const noise = 1.4826 * median(edge.map((value) => Math.abs(value - middle)));
+  let up = 0, down = 0;
+  for (const value of ink) {
+    const bounded = Math.min(Math.max(value, -1), 1);
+    if (bounded > 0) up += bounded * bounded; else down += bounded * bounded;
+  }
+  if (!(up > down)) ink = ink.map((value) => -value);
+  const most = ink.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (most < Math.max(LEAST_CONTRAST, 6 * noise))
+    throw new PictureError("the picture is empty: nothing stands out from its background");
+  ink = ink.map((value) => Math.min(Math.max((value - 4 * noise) / (most - 4 * noise), 0), 1));
+  if (Math.min(height, width) < THUMBNAIL) return ink;
+  const mask = digitMask(ink.map((value) => (value > 0.4 ? 1 : 0)), height, width);
+  return ink.map((value, i) => (mask[i] ? value : 0));
+}
+
+function resampling(before, after) {
+  const ratio = before / after, wide = Math.max(ratio, 1), rows = [];
+  for (let k = 0; k < after; k++) {
+    const centre = (k + 0.5) * ratio - 0.5, row = new Float64Array(before);
+    let sum = 0;
+    for (let i = 0; i < before; i++) {
+      const x = Math.abs(centre - i) / wide;
+      if (x < 1) row[i] = 1.5 * x ** 3 - 2.5 * x ** 2 + 1;
+      else if (x < 2) row[i] = -0.5 * x ** 3 + 2.5 * x ** 2 - 4 * x + 2;
+      sum += row[i];
+    }
+    rows.push(row.map((weight) => weight / sum));
+  }
+  return rows;
+}
+
+function crop(ink, height, width) {
+  let top = height, bottom = -1, left = width, right = -1;
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      if (ink[y * width + x] > 0) {
+        top = Math.min(top, y); bottom = Math.max(bottom, y);
+        left = Math.min(left, x); right = Math.max(right, x);
+      }
+  const rows = [];
+  for (let y = top; y <= bottom; y++) rows.push(ink.slice(y * width + left, y * width + right + 1));
+  return rows;
+}
+
+/** [28 * 28] bytes, ink 255 on 0, from greys [height * width] in 0..1. */
+export function prepare(values, height, width) {
+  const rows = crop(inkOf(values, height, width), height, width);
+  const sides = [rows.length, rows[0].length], mean = rows.flatMap((row) => [...row]).reduce((a, b) => a + b, 0) / (sides[0] * sides[1]);
+  if (Math.min(...sides) > 0.7 * Math.max(...sides) && mean > 0.6)
+    throw new PictureError("the picture shows a dot; draw a digit, or crop the picture to one");
+  const scale = BOX / Math.max(...sides);
+  const newHeight = Math.max(1, roundHalfEven(rows.length * scale));
+  const newWidth = Math.max(1, roundHalfEven(rows[0].length * scale));
+  const down = resampling(rows.length, newHeight), across = resampling(rows[0].length, newWidth);
+  const half = rows.map((row) => across.map((weights) => weights.reduce((sum, w, i) => sum + w * row[i], 0)));
+  const small = down.map((weights) => across.map((_, x) => weights.reduce((sum, w, i) => sum + w * half[i][x], 0)));
+  const most = Math.max(...small.flat());
+  let total = 0, vertical = 0, horizontal = 0;
+  small.forEach((row, y) => row.forEach((value, x) => {
+    row[x] = Math.min(Math.max(value / most, 0), 1);
+    total += row[x]; vertical += row[x] * y; horizontal += row[x] * x;
+  }));
+  const place = (centre, side) => Math.min(Math.max(roundHalfEven(SIDE / 2 - centre), 0), SIDE - side);
+  const y0 = place(vertical / total, newHeight), x0 = place(horizontal / total, newWidth);
+  const out = new Uint8Array(SIDE * SIDE);
+  small.forEach((row, y) => row.forEach((value, x) => { out[(y0 + y) * SIDE + x0 + x] = roundHalfEven(value * 255); }));
+  return out;
+}

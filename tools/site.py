@@ -1,0 +1,204 @@
+"""Build the site, the study as pages and one to draw on, into build/site: `python -m tools.site`.
+
+Sphinx with myst-nb and sphinx-book-theme renders notebooks and Markdown as they are; the networks
+are exported as ONNX from their records and run in the browser by onnxruntime-web, which npm brings.
+"""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from utils.data import ROOT, Dataset, load_mnist
+from utils.measure import predict
+from utils.records import Record
+from utils.runs import study
+from utils.store import STUDY, load_network
+
+SITE, SOURCE, NPM = (ROOT / "build" / name for name in ("site", "site-source", "npm"))
+PAGES = (
+    "README.md",
+    "LICENSE",
+    "models.py",
+    "notebooks/*.ipynb",
+    "docs/*",
+    "benchmarks/README.md",
+    "data/README.md",
+)
+RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+EXAMPLES = 20
+
+
+class SiteError(RuntimeError):
+    """Something that the site needs is not there."""
+
+
+class Shown(nn.Module):
+    """A network with its stages' maps as outputs: [1, 1, 28, 28] pixels 0..255 in.
+
+    Out come probabilities [1, 10], the maps of every stage, and where the head pools, the evidence
+    of each place of the last maps for each digit, [1, 10, H, W].
+    """
+
+    def __init__(self, run: Record):
+        super().__init__()
+        self.network = load_network(run)
+        self.mean, self.deviation = run.statistics
+        self.stages = [name for name, _ in self.network.named_children() if name != "head"]
+        self.pooled = isinstance(self.network.head[0], nn.AvgPool2d)
+        self.outputs = ["probabilities", *self.stages, *(["evidence"] if self.pooled else [])]
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, named in `outputs`."""
+        x, maps = (pixels / 255 - self.mean) / self.deviation, []
+        for name in self.stages:
+            x = self.network.get_submodule(name)(x)
+            maps.append(x)
+        logits = self.network.head(x).flatten(1)
+        evidence = []
+        if self.pooled:
+            places = x.shape[2] * x.shape[3]
+            evidence = [nn.functional.conv2d(x, self.network.head[1].weight) / places]
+        return torch.softmax(logits, 1), *maps, *evidence
+
+
+def export(run: Record, path: Path) -> list[str]:
+    """Write a recorded network as ONNX; returns the names of its stages."""
+    shown = Shown(run).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter will be replaced one day
+        torch.onnx.export(
+            shown,
+            (torch.zeros(1, 1, 28, 28),),
+            str(path),
+            dynamo=False,
+            input_names=["pixels"],
+            output_names=shown.outputs,
+        )
+    return shown.stages
+
+
+def networks(folder: Path, data: Dataset) -> None:
+    """Write the networks of the finals and the ten, their list and the example digits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = study(folders=[STUDY])
+    names = [*(n for n in groups if not n.isdigit()), *reversed([n for n in groups if n.isdigit()])]
+    listed, wrong = [], torch.zeros(len(data.test), dtype=torch.int64)
+    for name in names:
+        run = groups[name][0]
+        if not run.weights_path.exists():
+            print(f"{name} is left out: its weights are not kept", file=sys.stderr)
+            continue
+        stages = export(run, folder / f"{name}.onnx")
+        listed.append({"name": name, "parameters": run.parameters, "stages": stages})
+        if not name.isdigit():
+            answers = predict(load_network(run), data.test.images, run.statistics).argmax(1)
+            wrong += answers != data.test.labels
+    chosen = [int(i) for d in range(10) for i in (data.test.labels == d).nonzero()[:2, 0]]
+    content = {
+        "nets": listed,
+        "examples": [_text(data.test.images[i]) for i in chosen[:EXAMPLES]],
+        "hard": _text(data.test.images[int(wrong.argmax())]),
+    }
+    (folder / "nets.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _text(image: Tensor) -> str:
+    return base64.b64encode(bytes(image.flatten().tolist())).decode()
+
+
+def runtime(folder: Path) -> None:
+    """Copy the pinned onnxruntime-web beside the networks.
+
+    Raises:
+        SiteError: if npm cannot bring it.
+    """
+    NPM.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        if (ROOT / "site" / name).exists():
+            shutil.copy(ROOT / "site" / name, NPM)
+    found = NPM / "node_modules" / "onnxruntime-web" / "dist"
+    if not (found / RUNTIME[0]).exists():
+        try:
+            command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+            subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=300)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SiteError(
+                f"npm cannot bring onnxruntime-web ({type(error).__name__}): the page to draw on "
+                "is left out; install npm (on Debian: apt-get install npm), then `make site` again"
+            ) from None
+    for name in RUNTIME:
+        shutil.copy(found / name, folder)
+
+
+def sources(draw: bool) -> None:
+    """Gather what Sphinx reads, laid out as in the project, so that links stay what they are."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    for pattern in PAGES:
+        for path in sorted(ROOT.glob(pattern)):
+            target = SOURCE / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    for name in ("draw.md", "draw.html") if draw else ():
+        shutil.copy(ROOT / "site" / name, SOURCE)
+    front = SOURCE / "README.md"
+    text = re.sub(r"<!--.*?-->\n?", "", front.read_text(encoding="utf-8"))
+    front.write_text(text + contents(draw), encoding="utf-8")
+    shutil.move(front, SOURCE / "index.md")
+    for page in SOURCE.rglob("*.ipynb"):
+        page.write_text(page.read_text(encoding="utf-8").replace("../README.md", "../index.md"))
+
+
+def contents(draw: bool) -> str:
+    """The table of contents, hidden at the end of the first page."""
+    steps = sorted(f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb"))
+    pages = [*(["draw"] if draw else []), *steps]
+    more = ["docs/plan", "benchmarks/README", "docs/running", "docs/house", "data/README"]
+    return "".join(
+        f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n{chr(10).join(names)}\n```\n"
+        for caption, names in (("The study", pages), ("More", more))
+    )
+
+
+def mend(site: Path) -> None:
+    """What axe finds in the theme's pages: names that differ from their text, a title outside."""
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        text = text.replace(' aria-label="Toggle hidden content"', "")
+        text = re.sub(r'(<button class="btn search-[^>]*) aria-label="Search"', r"\1", text)
+        logo = r'<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo")'
+        named = r'<div class="sidebar-primary-item" role="region" aria-label="Title">\1'
+        page.write_text(re.sub(logo, named, text), encoding="utf-8")
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    nets, draw = SITE.parent / "site-extra" / "nets", True
+    shutil.rmtree(nets.parent, ignore_errors=True)
+    try:
+        nets.mkdir(parents=True)
+        runtime(nets)
+        networks(nets, load_mnist())
+    except SiteError as error:
+        print(error, file=sys.stderr)
+        draw = False
+    sources(draw)
+    shutil.rmtree(SITE, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    done = subprocess.run([*command, "-c", "site", str(SOURCE), str(SITE)], cwd=ROOT)
+    mend(SITE)
+    if done.returncode == 0:
+        print(f"The site: {SITE.relative_to(ROOT)}/index.html; look at it through a server:")
+        print(f"  python3 -m http.server --directory {SITE.relative_to(ROOT)}")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
