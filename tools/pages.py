@@ -23,6 +23,7 @@ from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.store import STUDY
 from utils.tables import ladder_table, markdown
+from utils.trials import performance_log
 
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "results.png"
@@ -31,6 +32,7 @@ PAGES = (
     ROOT / "benchmarks" / "README.md",
     ROOT / "docs" / "plan.md",
     ROOT / "docs" / "running.md",
+    ROOT / "docs" / "log.md",
 )
 FINALS = ("9-final", "10-final")
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -123,6 +125,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         **engines.blocks(),
         "plan": plan_table(),
         "trials": trials_table(),
+        "log": performance_log(),
         "statements": statements_table(),
         "gpu": gpu.report(gpu.load()),
     }

@@ -1,0 +1,91 @@
+"""Run All in a real JupyterLab, as a learner would, on a copy of the project."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from tests.browser.test_site import CHROMIUM
+from utils.data import ROOT
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("jupyterlab")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    work = tmp_path_factory.mktemp("lab") / "project"
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, work, ignore=ignored)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root"]
+    options = ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("MNIST_")}
+    process = subprocess.Popen(
+        [*command, *options], cwd=work, env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    base = f"http://127.0.0.1:{port}/lab"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(base, timeout=1)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield base
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_run_all_ends_without_red(lab, browser, name):
+    page = browser.new_page(viewport={"width": 1200, "height": 2000})
+    page.goto(f"{lab}/tree/notebooks/{name}?reset")
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=60_000)
+    if page.locator(".jp-Dialog .jp-mod-accept").count():
+        page.click(".jp-Dialog .jp-mod-accept")
+    page.wait_for_function(
+        "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'",
+        timeout=60_000,
+    )
+    page.click("text=Kernel >> nth=0")
+    page.click("text=Restart Kernel and Run All Cells")
+    page.click(".jp-Dialog .jp-mod-accept")
+    path = f"{lab.removesuffix('/lab')}/api/contents/notebooks/{name}"
+    last = f"() => fetch('{path}').then(r => r.json()).then(r => r.content.cells)"
+    for _ in range(300):
+        time.sleep(1)
+        status = page.evaluate(
+            "document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status"
+        )
+        prompts = page.locator(".jp-InputPrompt", has_text="[*]").count()
+        if status == "idle" and not prompts:
+            break
+    page.keyboard.press("Control+s")
+    time.sleep(2)
+    cells = [cell for cell in page.evaluate(last) if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    pictures = sum("image/png" in output.get("data", {}) for output in outputs)
+    shows = sum(len(re.findall(r"\bshow\w*\(|try_it\(", "".join(c["source"]))) for c in cells)
+    assert pictures >= shows - 2
+    page.close()

@@ -1,0 +1,53 @@
+"""Every "Try it" cell of the notebooks, with the change that its text proposes."""
+
+import nbformat
+import pytest
+from matplotlib import pyplot
+
+from utils import lesson
+from utils.data import ROOT
+from utils.runs import study
+from utils.store import STUDY
+
+PROPOSED = {
+    "LEARNING_RATE = 0.01": "LEARNING_RATE = 0.1",
+    "SQUEEZE = 10": "SQUEEZE = 16",
+    "EDGES = (10, 12)": "EDGES = (5, 6)",
+    "NORMED = EVERY_3X3": "NORMED = (3, 4, 5, 6)",
+    "DROPOUT = 0.01": "DROPOUT = 0.1",
+    "NORMED = MODELS[6].batch_norm": "NORMED = EVERY_3X3",
+    "MIDDLE = (16, 16)": "MIDDLE = (20, 20)",
+    "DEGREES = 6.9": "DEGREES = 45.0",
+    "PATIENCE = 1": "PATIENCE = 0",
+    'SCHEDULE = "plateau"': 'SCHEDULE = "constant"',
+}
+CELLS = {
+    (path.stem, index): cell.source
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for index, cell in enumerate(nbformat.read(path, as_version=4).cells)
+    if cell.cell_type == "code" and "\ntry_it(" in cell.source
+}
+
+
+def test_every_model_has_one():
+    settings = [source.splitlines()[0] for source in CELLS.values()]
+    assert settings == list(PROPOSED)
+
+
+@pytest.mark.parametrize("place", CELLS, ids=lambda place: f"{place[0]}-{place[1]}")
+def test_a_changed_number_trains_and_is_drawn(place, monkeypatch, small, capsys):
+    setting, call = CELLS[place].splitlines()
+    model = call.partition("(")[2].partition(",")[0]
+    recorded = study([model], [STUDY])
+    shown, names = [], {}
+    monkeypatch.setattr(lesson, "show", shown.append)
+    monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
+    monkeypatch.setattr(lesson, "study", lambda _: recorded)
+    exec("from models import EVERY_3X3, MODELS\nfrom utils.lesson import try_it", names)
+    exec(f"{PROPOSED[setting]}\n{call}", names)
+    printed = capsys.readouterr().out
+    assert f"training {model}-" in printed
+    assert printed.count("epoch ") == 2
+    (figure,) = shown
+    assert figure.get_suptitle().startswith("After epoch 2 your run is at ")
+    pyplot.close(figure)
