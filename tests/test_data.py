@@ -1,7 +1,9 @@
 import gzip
 import hashlib
 import os
+import re
 import shutil
+import struct
 
 import pytest
 import torch
@@ -171,24 +173,75 @@ def test_damaged_archive(raw, damage):
     archive.write_bytes(damage(archive.read_bytes()))
     text = refusal(raw.parent.parent)
     assert text.startswith(str(archive))
-    assert "is damaged" in text or "is truncated" in text  # an empty gzip file is an empty file
+    assert re.search("is damaged|is truncated|is no IDX file|is empty", text)
+
+
+def idx(kind: int, *shape: int, fill: bytes = b"\0") -> bytes:
+    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + fill * 40
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "said"),
     [
-        lambda content: content[:-100],
-        lambda content: content + b"x",
-        lambda content: content[:7],
-        lambda content: b"",
-        lambda content: b"\0\0\x0d" + content[3:],  # floats
-        lambda content: content[:4] + b"\xff" * 12 + content[16:],  # 2^96 pixels
+        (lambda content: content[:-100], r"is truncated \(470316 bytes, its header promises 47041"),
+        (lambda content: content + b"x", "is too long"),
+        (lambda content: content[:4] + b"\xff" * 12 + content[16:], "is truncated"),  # 2^96 pixels
+        (lambda content: content[:7], "is cut off in its header, not an IDX file of images"),
+        (lambda content: b"", "is empty, not an IDX file of images"),
+        (lambda content: gzip.compress(gzip.compress(content)), "is compressed twice"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (lambda content: b"<!DOCTYPE html><html>", "is a web page"),
+        (lambda content: content[3::-1] + content[4:], "is an IDX file with its bytes reversed"),
+        (lambda content: b"\0\0\x0d" + content[3:], "is an IDX file of 32-bit floats"),
+        (lambda content: idx(0x0C, 600, 28, 28), "is an IDX file of 32-bit integers"),
+        (lambda content: idx(8, 600, 28, 28, 3), "is a file of colour images.*make them grey"),
+        (lambda content: idx(8, 600, 784), "is a file of flat images.*reshape them"),
+        (lambda content: idx(8, 600), "is a file of labels.*exchange the two files"),
+        (lambda content: b"PK\x03\x04 an archive", "is no IDX file"),
     ],
 )
-def test_truncated_or_foreign_file(raw, damage):
+def test_a_file_that_is_something_else_is_called_by_its_name(raw, damage, said):
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
-    assert f"{path} is truncated or no IDX file of bytes with 3 dimen" in refusal(raw.parent.parent)
+    text = refusal(raw.parent.parent)
+    assert text.startswith(str(path))
+    assert re.search(said, text), text
+    assert "git checkout" not in text  # these are not the project's files
+
+
+def test_labels_of_other_data_sets_are_called_by_their_names(raw):
+    path = raw / "t10k-labels-idx1-ubyte"
+    path.write_bytes(idx(0x0C, 200, 8))
+    assert "QMNIST's table of labels" in refusal(raw.parent.parent)
+    path.write_bytes(idx(8, 200, fill=b"\x1a")[: 8 + 40] + b"\x1a" * 160)
+    assert "label 26 (EMNIST's letters run from 1 to 26)" in refusal(raw.parent.parent)
+
+
+def test_a_plain_file_under_a_packed_name_loads_and_a_packed_one_under_a_plain(raw, small):
+    for name, pack in (("train-images-idx3-ubyte", False), ("train-labels-idx1-ubyte", True)):
+        path = raw / name
+        if pack:
+            path.write_bytes(gzip.compress(path.read_bytes()))
+        else:
+            path.rename(raw / f"{name}.gz")
+    assert torch.equal(load_mnist(raw).train.images, small.train.images)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: Split(255 - s.images, s.labels), "images are mostly light"),
+        (lambda s: Split(s.images * 0, s.labels), "all pixels of its training images are alike"),
+        (lambda s: Split(s.images, s.labels.clamp(max=7)), "no training image of 8, 9"),
+        (lambda s: Split(s.images[:20], s.labels[:20]), "only 20 training and 200 test images"),
+    ],
+)
+def test_oddities_are_said_when_the_data_are_loaded(raw, small, change, said, capsys):
+    write_idx(raw, Dataset(change(small.train), small.test, "", False))
+    load_mnist(raw)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("NOTICE: ")
+    assert said in line
 
 
 def test_wrong_shape_labels_and_counts(raw, small):

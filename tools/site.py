@@ -160,7 +160,14 @@ def contents(draw: bool) -> str:
     """The table of contents, hidden at the end of the first page."""
     steps = sorted(f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb"))
     pages = [*(["draw"] if draw else []), *steps]
-    more = ["docs/plan", "docs/log", "benchmarks/README", "docs/running", "docs/house", "data/README"]
+    more = [
+        "docs/plan",
+        "docs/log",
+        "benchmarks/README",
+        "docs/running",
+        "docs/house",
+        "data/README",
+    ]
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n{chr(10).join(names)}\n```\n"
         for caption, names in (("The study", pages), ("More", more))

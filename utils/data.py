@@ -5,19 +5,16 @@ memory, and their content is verified by SHA-256 every time.
 """
 
 import functools
-import gzip
 import hashlib
 import os
 import sys
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy
 import torch
 from torch import Tensor
 
-from utils.borders import OneLineError
+from utils.idx import DataError, array_of, content_of
 
 ROOT = Path(__file__).resolve().parent.parent
 VALIDATION_IMAGES = 5_000  # of MNIST's 60,000; a twelfth of any other training set
@@ -30,10 +27,6 @@ CANONICAL = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-
-
-class DataError(OneLineError, RuntimeError):
-    """The data files are missing, damaged or not of MNIST's layout."""
 
 
 @dataclass(frozen=True)
@@ -108,39 +101,26 @@ def _files(folder: Path) -> tuple[Path, ...] | None:
 
 @functools.lru_cache(4)
 def _load(paths: tuple[Path, ...], modified: tuple[int, ...]) -> Dataset:
-    contents = [_content(path) for path in paths]
+    contents = [content_of(path, _remedy(path)) for path in paths]
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
     checksum = hashlib.sha256("".join(digests).encode()).hexdigest()
     canonical = digests == list(CANONICAL.values())
     halves = [_split(paths[i : i + 2], contents[i : i + 2]) for i in (0, 2)]
     if not canonical:
+        oddities = "".join(map("; {}".format, _oddities(*halves)))
         print(
             f"NOTICE: the files in {paths[0].parent} are not the canonical MNIST (checksum "
             f"{checksum[:12]}); runs on them are stored under that checksum and compare with no "
-            "published figure.",
+            f"published figure{oddities}.",
             file=sys.stderr,
         )
     return Dataset(*halves, checksum, canonical)
 
 
-def _content(path: Path) -> bytes:
-    """What is in a file, decompressed where it is gzip."""
-    content = path.read_bytes()
-    if path.suffix != ".gz" and content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); put the file there again, the project's own with "
-            "'git checkout -- data'"
-        ) from None
-
-
 def _split(paths: tuple[Path, Path], contents: list[bytes]) -> Split:
     """One half of the data, checked for shape and range."""
     images, labels = (
-        _idx(path, content, dimensions)
+        array_of(path, content, dimensions, _remedy(path))
         for path, content, dimensions in zip(paths, contents, (3, 1), strict=True)
     )
     if images.shape[1:] != (28, 28) or len(images) == 0:
@@ -154,27 +134,33 @@ def _split(paths: tuple[Path, Path], contents: list[bytes]) -> Split:
             "both must come from the same data set"
         )
     if labels.max() > 9:
+        letters = " (EMNIST's letters run from 1 to 26)" if labels.max() == 26 else ""
         raise DataError(
-            f"{paths[1]} has label {int(labels.max())}; expected 0 to 9: renumber the classes"
+            f"{paths[1]} has label {int(labels.max())}{letters}; expected 0 to 9: renumber the "
+            "classes"
         )
     return Split(images, labels.long())
 
 
-def _idx(path: Path, content: bytes, dimensions: int) -> Tensor:
-    """The array in an IDX file of bytes: two zeros, type 8, rank, sizes (big-endian), values."""
-    start = 4 + 4 * dimensions
-    shape = (
-        tuple(numpy.frombuffer(content[4:start], ">u4").tolist()) if len(content) >= start else ()
-    )
-    size = start + int(numpy.prod(shape, dtype=object))
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != size:
-        raise DataError(
-            f"{path} is truncated or no IDX file of bytes with {dimensions} dimensions; "
-            "put the original file there"
-        )
-    return torch.from_numpy(
-        numpy.frombuffer(content, numpy.uint8, offset=start).reshape(shape).copy()
-    )
+def _remedy(path: Path) -> str:
+    if path.is_relative_to(ROOT / "data"):
+        return "put the project's own file there again with 'git checkout -- data'"
+    return "put the original file there"
+
+
+def _oddities(train: Split, test: Split) -> list[str]:
+    """What one would want to know of a data set before training on it."""
+    found = []
+    missing = [str(d) for d in range(10) if not (train.labels == d).any()]
+    if missing:
+        found.append(f"it has no training image of {', '.join(missing)}")
+    if train.images.float().mean() > 127.5:
+        found.append("its images are mostly light: the networks expect ink high on a low ground")
+    if (train.images == train.images[0, 0, 0]).all():
+        found.append("all pixels of its training images are alike")
+    if len(train) < 128 or not len(test):
+        found.append(f"it has only {len(train)} training and {len(test)} test images")
+    return found
 
 
 def split_validation(train: Split, images: int = VALIDATION_IMAGES) -> tuple[Split, Split]:
