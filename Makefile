@@ -14,7 +14,7 @@ CORES := -n auto --dist loadfile
 TEMPLATE := classic
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab run test test-browser lint unit nbval site bench gpu evidence notebooks clean
+.PHONY: help env lab run test test-browser lint unit nbval site bench gpu evidence mutants notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +73,12 @@ gpu: env  ## measure all that needs a CUDA device, in one go
 	$(PY) -m benchmarks.gpu
 	$(PY) -m tools.pages
 
-evidence: env  ## train what records/ lacks of every run that the study wants; hours from nothing
+evidence: env  ## train what records/ lacks of every run that the study wants, then measure all again
 	$(PY) -m utils.sweep --models all --store records
+	$(PY) -m tools.evidence
+
+mutants: env  ## plant bugs, and see that a named test catches each
+	$(PY) -m tools.mutants
 
 notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed
 	rm -rf $(BUILD)/runs

@@ -1,5 +1,8 @@
 """Sphinx settings of the site; `make site` builds it."""
 
+import re
+from pathlib import Path
+
 project = "MNIST under 8,000 parameters"
 author = copyright = "the study's authors"
 extensions = ["myst_nb"]
@@ -22,6 +25,16 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
 }
+
+# Where the address is stamped, a button opens the notebook in Colab.
+address = (Path(__file__).parent.parent / "tools" / "address.txt").read_text().strip()
+if re.fullmatch(r"https://github\.com/.+", address):
+    html_theme_options |= {
+        "repository_url": address,
+        "repository_branch": "main",
+        "path_to_docs": ".",
+        "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    }
 
 
 def fold_code(app, docname, content):

@@ -1,0 +1,112 @@
+"""Plant bugs, one at a time in a copy, and see that a test fails: `python -m tools.mutants`.
+
+A test that passes over a planted bug proves nothing; this is how the suite is tested itself.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.data import ROOT
+
+SKIPPED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", ".*_cache")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: what is replaced in which file, and the test that must fail then."""
+
+    bug: str
+    path: str
+    old: str
+    new: str
+    test: str
+
+
+MUTANTS = (
+    Mutant("test images are trained on", "utils/training.py",
+           "train, validation = data.train, None", "train, validation = data.test, None",
+           "tests/test_training.py::test_the_test_set_decides_nothing"),
+    Mutant("validation images are trained on", "utils/training.py",
+           "train, validation = split_validation(", "_, validation = split_validation(",
+           "tests/test_training.py::test_validation_images_are_not_trained_on"),
+    Mutant("the schedule watches the test loss", "utils/training.py",
+           "(measured if on_test else checked_on)", "(measured or checked_on)",
+           "tests/test_training.py::test_the_test_set_decides_nothing"),
+    Mutant("the averaged weights stand still", "utils/training.py",
+           "self.average.update()", "pass",
+           "tests/test_training.py::test_the_measured_weights_are_the_moving_average"),
+    Mutant("the seed is no part of a run's key", "utils/records.py",
+           '"seed": self.seed,', '"seed": 0,',
+           "tests/test_records.py::test_the_key_names_everything_that_decides_a_run"),
+    Mutant("a broken seal is let pass", "utils/records.py",
+           "if not mark or seal !=", "if not mark and seal !=",
+           "tests/test_records.py::test_every_changed_byte_of_a_record_is_found"),
+    Mutant("the checksum of weights is skipped", "utils/store.py",
+           "if weights_checksum(state) != record.weights_sha256:", "if False:",
+           "tests/test_records.py::test_every_changed_byte_of_the_weights_is_found"),
+    Mutant("pickled code in weights is run", "utils/store.py",
+           "allow_pickle=False", "allow_pickle=True",
+           "tests/test_store.py::test_weights_with_pickled_code_are_refused"),
+    Mutant("dropout is on while measuring", "utils/measure.py",
+           "    network.eval()\n", "    network.train()\n",
+           "tests/test_digit.py::test_predict_mends_what_it_can"),
+    Mutant("the best epoch is reported as the final one", "utils/analysis.py",
+           "return spread([run.test_accuracy[-1] for run in runs])",
+           "return spread([max(run.test_accuracy) for run in runs])",
+           "tests/test_analysis.py::test_figures_are_those_of_the_final_epoch"),
+    Mutant("min and max are swapped in the verdict", "utils/analysis.py",
+           "worst = min(record.test_accuracy", "worst = max(record.test_accuracy",
+           "tests/test_analysis.py::test_verdict"),
+    Mutant("spreads are taken as equal", "utils/analysis.py",
+           "equal_var=False", "equal_var=True",
+           "tests/test_analysis.py::test_difference_agrees_with_scipy_on_unequal_spreads"),
+    Mutant("a finding may hang on a single seed", "utils/findings.py",
+           "if min(map(len, rest)) > 1 and", "if False and",
+           "tests/test_findings.py::test_the_fragile_case_is_one_for_leaving_a_seed_out"),
+    Mutant("shifts are half as wide", "utils/augment.py",
+           "uniform(2 * recipe.translate), uniform(2", "uniform(recipe.translate), uniform(2",
+           "tests/test_augment.py::test_translation_scale_and_shear_stay_within_their_limits"),
+    Mutant("the compiled pool keeps the smallest", "utils/fast/kernels.py",
+           "if value > best or value != value:", "if value < best or value != value:",
+           "tests/test_fast.py::test_max_pool_equals_torch"),
+    Mutant("a digit's centre of mass is a pixel off", "utils/digit.py",
+           "round(IMAGE_SIZE / 2 - centre)", "round(IMAGE_SIZE / 2 - 1 - centre)",
+           "tests/test_digit.py::test_a_digit_of_mnist_stays_what_it_is"),
+)  # fmt: skip
+
+
+def caught(mutant: Mutant, copy: Path) -> bool:
+    """Whether the named test fails with the bug in the copy; the file is put back."""
+    path = copy / mutant.path
+    before = path.read_text(encoding="utf-8")
+    if before.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.path} does not contain {mutant.old!r} exactly once")
+    try:
+        path.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mutant.test]
+        run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    finally:
+        path.write_text(before, encoding="utf-8")
+    return run.returncode == 1 and f"FAILED {mutant.test}" in run.stdout
+
+
+def main() -> int:
+    """Command line; returns the exit status: 1 if a bug is not caught."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, ignore=SKIPPED)
+        found = 0
+        for mutant in MUTANTS:
+            hit = caught(mutant, copy)
+            found += hit
+            print(f"{'caught' if hit else 'MISSED'}  {mutant.bug}: {mutant.test}", flush=True)
+    print(f"{found} of {len(MUTANTS)} planted bugs are caught")
+    return found < len(MUTANTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
