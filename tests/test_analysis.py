@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 import statistics
 from dataclasses import replace
 
@@ -151,7 +152,8 @@ def test_verdict_prints_every_committed_test_figure_once(capsys):
     options = ["--records", str(STUDY)]
     committed = [record for record in load_all([STUDY]).values() if record.run.measure_test]
     assert verdict_command.main(options) == 0
-    rows = capsys.readouterr().out.splitlines()[3:]
+    *rows, _, last = capsys.readouterr().out.splitlines()[3:]
+    assert last == f"{len(committed)} records hold; weights were not looked at: --verify does"
     assert verdict_command.main([*options, "--json"]) == 0
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == len(objects) == len(committed)
@@ -162,13 +164,29 @@ def test_verdict_prints_every_committed_test_figure_once(capsys):
             "train_accuracy", "met",
         }  # fmt: skip
         assert (fields["experiment"], fields["seed"]) == (record.run.name, record.run.seed)
-        assert fields["experiment"].split("-")[0] == str(fields["model"])
+        number = fields["experiment"].split("-")[0]
+        assert fields["model"] == (int(number) if number.isdecimal() else None)
         assert fields["parameters"] == record.parameters
         assert fields["test_accuracy"] == record.test_accuracy
         assert len(fields["test_accuracy"]) == len(fields["train_accuracy"]) == fields["epochs"]
         assert fields["met"] == verdict(record).met
         assert row.split()[:2] == [record.run.name, str(record.run.seed)]
         assert row.endswith(" met" if fields["met"] else ", ".join(verdict(record).missing))
+
+
+def test_verdict_looks_at_weights_where_asked(tmp_path, capsys):
+    shutil.copytree(STUDY / "1", tmp_path / "1")
+    options = ["--records", str(tmp_path)]
+    assert verdict_command.main([*options, "--verify"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("1 networks whose weights are kept were measured again and agree")
+    weights = tmp_path / "1" / "seed-00.npz"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    assert verdict_command.main(options) == 0
+    capsys.readouterr()
+    assert verdict_command.main([*options, "--verify"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(weights) in line
 
 
 def test_verdict_without_records_or_with_a_damaged_one(tmp_path, capsys):

@@ -7,7 +7,8 @@ from utils import findings, lesson, look, pictures, plots
 from utils.data import Split
 from utils.digit import read_digit
 from utils.figures import show
-from utils.recipes import DISPUTED, PUBLIC, RECIPES
+from utils.measured import CONDITIONS, shifted, turned
+from utils.recipes import PUBLIC, RECIPES
 from utils.runs import study
 from utils.store import STUDY, load_network
 
@@ -56,12 +57,12 @@ def test_figures_of_images(mnist, found, check):
     check(pictures.strokes(mnist.train))
     check(pictures.images(mnist.test.images[:3], ["a", "b", "c"], "three digits"))
     check(pictures.warped(mnist.train.images[:4], RECIPES["plateau"]))
-    check(pictures.rotation([found["9-final"][0]], mnist.test, images=50))
+    for condition in CONDITIONS:
+        check(pictures.robustness({"9": found["9"], "9-final": found["9-final"]}, condition))
+    check(pictures.calibration(found["9-final"]))
     check(pictures.answer(read_digit(mnist.test.images[0], found["9-final"][0])))
-    few = torch.tensor(sorted(DISPUTED))
-    some = Split(mnist.test.images[few], mnist.test.labels[few])
-    figure = check(pictures.shared_mistakes([found["9-final"][0], found["4"][0]], some))
-    assert "missed by all 2 networks" in figure.get_suptitle()
+    figure = check(pictures.shared_mistakes([found[n][0] for n in ("4", "9", "10")], mnist.test))
+    assert "of 3 networks" in figure.get_suptitle()
 
 
 def test_figures_of_networks(mnist, found, check):
@@ -129,10 +130,17 @@ def test_a_class_without_images_is_said():
 
 def test_turning_there_and_back_and_by_nothing(mnist):
     images = mnist.test.images[:5]
-    assert (pictures.turned(images, 0.0).int() - images.int()).abs().max() <= 1
-    back = pictures.turned(pictures.turned(images, 30.0), -30.0)
+    assert (turned(images, 0.0).int() - images.int()).abs().max() <= 1
+    back = turned(turned(images, 30.0), -30.0)
     assert (back.float() - images.float()).abs().mean() < 12
-    assert (pictures.turned(images, 30.0).float() - images.float()).abs().mean() > 20
+    assert (turned(images, 30.0).float() - images.float()).abs().mean() > 20
+
+
+def test_shifting_moves_by_whole_pixels(mnist):
+    images = mnist.test.images[:5]
+    assert torch.equal(shifted(images, 0), images)
+    assert torch.equal(shifted(images, 3)[:, 3:, 3:], images[:, :25, :25])
+    assert not shifted(images, 3)[:, :3].any()
 
 
 def test_show_sends_the_figures_own_text(monkeypatch, found):

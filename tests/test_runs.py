@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import threading
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ from models import MODELS
 from tests.conftest import QUICK, RUN, forge
 from utils import plots, runs, store, tables
 from utils.analysis import best_test, final_gap, late_test, runs_meeting_brief, wobble
+from utils.data import ROOT
 from utils.engine import ENGINE_VERSION
-from utils.experiments import EXPERIMENTS
+from utils.experiments import EXPERIMENTS, get_experiment
 from utils.recipes import RECIPES, Recipe
 from utils.records import RecordError
 from utils.runs import epoch_line, study, wanted_runs
@@ -220,13 +222,18 @@ def test_everything_recorded_is_counted(mnist):
     assert committed.keys() <= wanted.keys()
     shown = {record.key for records in study(RECORDED, [STUDY]).values() for record in records}
     assert shown == committed.keys()
-    assert len(list(STUDY.rglob("*.json"))) == len(committed)  # no two of one key
+    assert len(list(STUDY.rglob("seed-*.json"))) == len(committed)  # no two of one key
+    kept: dict[str, bool] = {}
     for key, record in committed.items():
         assert record.run in wanted[key]
         assert record.path == record.run.path(STUDY)
         assert record.engine_version == ENGINE_VERSION
-        kept = record.run.seed == 0 and record.run.measure_test and not record.run.reference
-        assert record.weights_path.exists() or not kept, record.path
+        kept[str(record.weights_path)] = get_experiment(record.run.name).keeps(record.run.seed)
+        assert record.weights_path.exists() or not kept[str(record.weights_path)], record.path
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    listed = "\n".join(kept)
+    ignored = subprocess.run(command, cwd=ROOT, input=listed, capture_output=True, text=True)
+    assert set(ignored.stdout.splitlines()) == {path for path in kept if not kept[path]}
 
 
 @pytest.mark.parametrize("name", ["1", "10-final"])

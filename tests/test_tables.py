@@ -94,16 +94,16 @@ def test_ladder_table_has_a_line_per_experiment(found):
     assert [cells[0] for cells in lines[2:]] == list(found)
     for cells, runs in zip(lines[2:], found.values(), strict=True):
         assert cells[4] == str(len(runs))
-        assert cells[-1] == f"{runs_meeting_brief(runs)} of {len(runs)}"
+        assert cells[-1].startswith(f"{runs_meeting_brief(runs)} of {len(runs)} (")
     assert lines[5][6] == ""  # the original published no final
 
 
 def test_the_brief_is_counted_with_an_exact_interval(found):
     line = brief_table(found).splitlines()[-1]
     runs = found["10"]
-    met, n = runs_meeting_brief(runs), len(runs)
-    low, high = share_interval(met, n)
-    assert f"| {met} of {n} | {low:.0%} to {high:.0%} |" in line
+    low, high = share_interval(runs_meeting_brief(runs), len(runs))
+    words = f"{runs_meeting_brief(runs)} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
+    assert line.endswith(f"| {words} |")
     assert share_interval(19, 20) == pytest.approx((0.7513, 0.9987), abs=1e-4)
 
 

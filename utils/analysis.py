@@ -150,6 +150,13 @@ def runs_meeting_brief(runs: list[Record]) -> int:
     return sum(verdict(run).met for run in runs)
 
 
+def brief_met(runs: list[Record]) -> str:
+    """How many runs meet the brief, and the exact interval of the share that would."""
+    met = runs_meeting_brief(runs)
+    low, high = share_interval(met, len(runs))
+    return f"{met} of {len(runs)} ({100 * low:.0f} to {high:.0%})".replace("%)", " %)")
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate and its 95 % confidence interval."""

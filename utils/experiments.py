@@ -19,6 +19,11 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2)
     measure_test: bool = field(default=True, kw_only=True)  # False: a search, the test set is shut
     reference: bool = field(default=False, kw_only=True)  # float32 and torch's own layers
+    keep: bool = field(default=False, kw_only=True)  # commit the weights of every seed, not of 0
+
+    def keeps(self, seed: int) -> bool:
+        """Whether that seed's weights are committed (.gitignore says the same, a test proves)."""
+        return self.measure_test and not self.reference and (self.keep or seed == 0)
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,6 @@ def get_experiment(name: str | int) -> Experiment:
         ValueError: if there is none; the message lists the valid names.
     """
     if str(name) not in EXPERIMENTS:
-        raise ValueError(
-            f"unknown experiment {name!r}; the experiments are {', '.join(EXPERIMENTS)}"
-        )
+        named = (n for n in EXPERIMENTS if not ("-trial-" in n or "-search-" in n))
+        raise ValueError(f"unknown experiment {name!r}; the experiments are {', '.join(named)}")
     return EXPERIMENTS[str(name)]

@@ -1,5 +1,7 @@
 """Figures of images, and of what networks answer to them: warped, turned, mistaken, foreign."""
 
+import collections
+import statistics
 from collections.abc import Iterable, Sequence
 
 import numpy
@@ -8,11 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from models import IMAGE_SIZE
+from utils import measured
 from utils.augment import draw_warps, warp, warp_angles
 from utils.data import Split
 from utils.digit import Reading, as_mnist
 from utils.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, grid, sized
 from utils.measure import predict
+from utils.measured import BINS, CONDITIONS, IMAGES
 from utils.plots import called, lines
 from utils.recipes import DISPUTED, Recipe
 from utils.records import Record
@@ -99,53 +103,87 @@ def warped(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
     return images(pictures, captions, title, columns=len(originals))
 
 
-def turned(images: Tensor, degrees: float) -> Tensor:
-    """Images [N, 28, 28] uint8, all turned counterclockwise by the same angle."""
-    angle = torch.deg2rad(torch.tensor(degrees))
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(())
-    matrix = torch.stack([torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero])])
-    matrices = matrix.expand(len(images), 2, 3)
-    return warp(images.unsqueeze(1).float(), matrices).squeeze(1).round().to(torch.uint8)
+def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
+    """Accuracy under a condition of `utils.measured`: the mean over seeds, and how far they lie."""
+    values, found = CONDITIONS[condition], measured.load()
+    unit = {"turned": "degrees", "shifted": "pixels", "noise": "share of full ink"}[condition]
+    series = {}
+    for name, runs in groups.items():
+        kept = [found[run.key].accuracy[condition] for run in runs if run.key in found]
+        series[f"{called(name)} (n = {len(kept)})"] = (
+            values, [statistics.mean(each) for each in zip(*kept, strict=True)]
+        )  # fmt: skip
+    at = values[-2]
+    said = ", ".join(f"{name.split(' (')[0]} {y[-2]:.0f} %" for name, (_, y) in series.items())
+    title = f"Accuracy on images {CAPTION[condition]}; at {at:g} {unit}: {said}"
+    alt = f"Accuracy on the first {IMAGES:,} test images against the amount by which they change"
+    label = f"{CAPTION[condition]}, {unit}"
+    return lines(series, title, alt, label, "test accuracy, %", ylim=(0, 101))
 
 
-def rotation(runs: Sequence[Record], test: Split, images: int = 1_000) -> Figure:
-    """Accuracy of recorded networks on the first test images, all turned by the same angle."""
-    angles = list(range(-45, 46, 15))
-    found = {}
-    for run in runs:
-        network = load_network(run)
-        shares = []
-        for angle in angles:
-            answers = predict(network, turned(test.images[:images], angle), run.statistics)
-            hits = (answers.argmax(1) == test.labels[:images]).sum()
-            shares.append(100 * int(hits) / min(images, len(test)))
-        found[called(run.run.name)] = (angles, shares)
-    at = {name: shares[angles.index(30)] for name, (_, shares) in found.items()}
-    said = ", ".join(f"{name} {share:.0f} %" for name, share in at.items())
-    title = f"Accuracy on turned images; at 30 degrees: {said}"
-    alt = "Test accuracy against the angle by which all images are turned"
-    return lines(found, title, alt, "turned by, degrees", "test accuracy, %", ylim=(0, 101))
+CAPTION = {"turned": "turned", "shifted": "shifted to the right and down", "noise": "under noise"}
 
 
-def shared_mistakes(runs: Sequence[Record], test: Split) -> Figure:
-    """The test images that all recorded networks whose weights are kept get wrong."""
-    kept = [run for run in runs if run.weights_path.exists()]
-    answers = torch.stack(
-        [predict(load_network(run), test.images, run.statistics).argmax(1) for run in kept]
-    )
-    wrong = answers != test.labels
-    every = wrong.all(0).nonzero()[:, 0]
-    total = int(wrong.any(0).sum())
+def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> Figure:
+    """The test images that more than a share `most` of the measured networks get wrong."""
+    found = measured.load()
+    kept = [found[run.key] for run in runs if run.key in found]
+    missed = collections.Counter(index for each in kept for index in each.wrong)
+    every = sorted((i for i, n in missed.items() if n > most * len(kept)), key=lambda i: -missed[i])
+    disputed = sum(index in DISPUTED for index in every)
     title = (
-        f"{len(every)} test images are missed by all {len(kept)} networks, {total} by at least "
-        "one; above each its label and the answers"
+        f"{len(every)} test images are missed by more than {most:.0%} of {len(kept)} networks "
+        f"({disputed} of them of disputed label), {len(missed)} by at least one"
     )
     captions = [
-        f"{int(test.labels[i])}: {', '.join(map(str, sorted(set(answers[:, i].tolist()))))}"
-        + ("*" if int(i) in DISPUTED else "")
+        f"{int(test.labels[i])}{'*' if i in DISPUTED else ''}, {missed[i] / len(kept):.0%}"
         for i in every
     ]
     return images(test.images[every], captions, title, columns=8)
+
+
+def calibration(runs: Sequence[Record]) -> Figure:
+    """How often networks are right against how sure they are, over all measured seeds."""
+    found = measured.load()
+    kept = [found[run.key] for run in runs if run.key in found]
+    bins = [map(sum, zip(*(each.bins[b] for each in kept), strict=True)) for b in range(BINS)]
+    filled = [(total / n, right / n, n) for n, total, right in map(tuple, bins) if n]
+    images_ = sum(n for *_, n in filled)
+    error = 100 * sum(n * abs(sure - right) for sure, right, n in filled) / images_
+    title = (
+        f"{called(runs[0].run.name).capitalize()}, {len(kept)} seeds: confidence and accuracy are "
+        f"{error:.2f} points apart on average"
+    )
+    figure, axes = sized(6.5, 4, title, "Share of right answers against the probability given")
+    sure, right, counts = zip(*filled, strict=True)
+    axes.plot([0, 100], [0, 100], color=SKY, linestyle="--", label="as sure as right")
+    x, y = ([100 * value for value in values] for values in (sure, right))
+    axes.plot(x, y, "o-", color=BLUE, label="the networks")
+    for left, up, n in zip(x, y, counts, strict=True):
+        axes.annotate(f"{n:,}", (left, up), (5, -12), textcoords="offset points", fontsize=9)
+    axes.set(xlabel="probability of the answer, %", ylabel="right answers, %")
+    axes.legend(frameon=False)
+    return figure
+
+
+def seed_spread(runs: Sequence[Record]) -> str:
+    """The seeds' SD beside what chance image by image predicts, in a sentence.
+
+    If image i is missed with probability p_i, independently of the others, then the number of
+    mistakes has the variance sum of p_i (1 - p_i). Source: Jordan, 2023.
+    """
+    found = measured.load()
+    kept = [found[run.key] for run in runs if run.key in found]
+    if len(kept) < 3:
+        return f"{runs[0].run.name}: {len(kept)} networks are kept; this takes 3 or more"
+    total, n = sum(kept[0].bins[b][0] for b in range(BINS)), len(kept)
+    missed = collections.Counter(index for each in kept for index in each.wrong)
+    variance = sum(m / n * (1 - m / n) for m in missed.values()) * n / (n - 1)
+    seen = statistics.stdev(100 * len(each.wrong) / total for each in kept)
+    return (
+        f"{runs[0].run.name}: the accuracy of {n} seeds has a standard deviation of {seen:.3f} "
+        f"points; independent chance at every image would give {100 * variance**0.5 / total:.3f}"
+    )
 
 
 def foreign_digits(run: Record) -> str:

@@ -82,7 +82,7 @@ def wanted_runs(
     same = (changed.config, changed.recipe) == (named.config, named.recipe)
     if seeds is None:
         seeds = named.seeds if same else (0,)
-    elif isinstance(seeds, int):
+    elif not isinstance(seeds, Iterable):
         seeds = (seeds,)
     return [
         Run(_name(str(experiment), changed), seed=seed, **_settings(changed))

@@ -9,12 +9,11 @@ from torch import nn
 from models import Config, SeparableConfig, build
 from utils.analysis import (
     best_test,
+    brief_met,
     final_gap,
     final_test,
     final_train,
     lowest_of_last,
-    runs_meeting_brief,
-    share_interval,
     spread,
     verdict,
 )
@@ -182,7 +181,7 @@ def results(runs: list[Record]) -> str:
         ("test accuracy of the best epoch, to compare", best_test(runs), quoted[2]),
         ("train - test", final_gap(runs), ""),
         ("lowest test accuracy of a run's last five epochs", worst, ""),
-        ("runs that meet the brief", f"{runs_meeting_brief(runs)} of {len(runs)}", ""),
+        ("runs that meet the brief (95 % interval of the share)", brief_met(runs), ""),
     ]
     ours = "here: mean ± SD over seeds, final epoch"
     return markdown(("figure", ours, "published: best epoch, one seed"), rows)
@@ -202,7 +201,7 @@ def ladder_table(ladder: dict[str, list[Record]]) -> str:
                 len(runs),
                 f"{min(verdict(run).worst_of_last for run in runs):.2f}",
                 f"{published.test_accuracy:.2f}" if published else "",
-                f"{runs_meeting_brief(runs)} of {len(runs)}",
+                brief_met(runs),
             )
         )
     columns = ("model", "parameters", "train %", "test %", "seeds", "lowest of last 5",
@@ -247,19 +246,16 @@ def brief_table(groups: dict[str, list[Record]]) -> str:
     """Markdown: how many runs of each experiment meet the brief, with an exact interval."""
     rows = []
     for name, runs in groups.items():
-        met, lowest = runs_meeting_brief(runs), lowest_of_last(runs)
-        low, high = share_interval(met, len(runs))
         rows.append(
             (
                 name,
                 f"{runs[0].parameters:,}",
                 len(runs[0].history),
                 final_test(runs),
-                lowest.short(),
-                f"{met} of {len(runs)}",
-                f"{low:.0%} to {high:.0%}",
+                lowest_of_last(runs).short(),
+                brief_met(runs),
             )
         )
     columns = ("experiment", "parameters", "epochs", "final test accuracy", "lowest of last five %",
-               "meet the brief", "95 % interval")  # fmt: skip
+               "meet the brief (95 % interval)")  # fmt: skip
     return markdown(columns, rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.analysis import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
 from utils.data import DataError, load_mnist
 from utils.records import Record, RecordError
-from utils.store import load_all
+from utils.store import load_all, verify
 
 
 def as_json(record: Record) -> str:
@@ -42,16 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.verdict", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--verify", action="store_true", help="measure kept networks again, first")
     parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
     options = parser.parse_args(arguments)
     try:
         # The brief is about these data, and says nothing of searches, which are not measured so.
-        checksum = load_mnist().checksum
+        data = load_mnist()
         found = [
             record
             for record in load_all(options.records).values()
-            if record.run.measure_test and record.data_checksum == checksum
+            if record.run.measure_test and record.data_checksum == data.checksum
         ]
+        measured = sum(verify(record, data) for record in found) if options.verify else 0
     except (DataError, RecordError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -69,6 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     for record in found:
         print(as_json(record) if options.json else as_text(record))
+    if not options.json:
+        again = f"{measured} networks whose weights are kept were measured again and agree"
+        looked = again if options.verify else "weights were not looked at: --verify does"
+        print(f"\n{len(found)} records hold; {looked}")
     sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter ends
     return 0
 

@@ -1,0 +1,41 @@
+import pytest
+
+from utils import measured, pictures
+from utils.measured import BINS, CONDITIONS, measure
+from utils.runs import study
+from utils.store import STUDY
+
+
+def test_what_is_stored_is_what_is_measured(mnist):
+    run = study(["9-final"], [STUDY])["9-final"][0]
+    again, stored = measure(run, mnist), measured.load()[run.key]
+    assert len(set(again.wrong) ^ set(stored.wrong)) <= 3  # other machines round otherwise
+    assert len(again.wrong) == pytest.approx(
+        10_000 - sum(run.confusion[digit][digit] for digit in range(10)), abs=3
+    )
+    assert sum(n for n, *_ in stored.bins) == 10_000
+    assert sum(right for *_, right in stored.bins) == 10_000 - len(stored.wrong)
+    for name, values in CONDITIONS.items():
+        assert again.accuracy[name] == pytest.approx(stored.accuracy[name], abs=0.15)
+        assert len(values) == len(stored.accuracy[name])
+
+
+def test_every_kept_network_of_the_study_is_measured_and_nothing_else():
+    assert measured.load().keys() == measured.kept().keys()
+
+
+def test_independent_chance_predicts_its_own_spread(monkeypatch):
+    """Networks that miss each of 100 images with probability 1/2, by hand."""
+    runs = study(["4"], [STUDY])["4"][:3]
+    wrong = [(0, 1), (1, 2, 3), (0, 1, 2, 3)]
+    bins = ((10_000, 9_000.0, 9_990), *[(0, 0.0, 0)] * (BINS - 1))
+    found = {
+        run.key: measured.Measured(each, bins, {}) for run, each in zip(runs, wrong, strict=True)
+    }
+    monkeypatch.setattr(measured, "load", lambda: found)
+    # p = 2/3, 1, 2/3, 2/3: variance 3 * 2/9 * 3/2 = 1, one image of 10,000; the counts 2, 3, 4.
+    assert pictures.seed_spread(runs) == (
+        "4: the accuracy of 3 seeds has a standard deviation of 0.010 points; independent chance "
+        "at every image would give 0.010"
+    )
+    assert "takes 3 or more" in pictures.seed_spread(runs[:2])

@@ -1,0 +1,138 @@
+"""What kept networks answer beyond their accuracy: `python -m utils.measured` measures what is new.
+
+Mistakes and confidence on the whole test set, and accuracy on its first images turned, shifted and
+under noise. That takes seconds a network, so the results are kept in records/measured.json, a line
+for each run's key; a test measures some of them again.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from utils.augment import warp
+from utils.data import Dataset, Split, load_mnist
+from utils.experiments import get_experiment
+from utils.files import write_atomically
+from utils.measure import predict
+from utils.records import Record
+from utils.store import STUDY, load_all, load_network
+
+FILE = STUDY / "measured.json"
+IMAGES = 2_000  # of the test set, under each condition
+BINS = 10  # of confidence
+CONDITIONS: dict[str, tuple[float, ...]] = {
+    "turned": (-45, -30, -15, 0, 15, 30, 45),  # degrees, counterclockwise
+    "shifted": (0, 1, 2, 3, 4, 5),  # pixels, to the right and down
+    "noise": (0, 0.1, 0.2, 0.3, 0.4, 0.5),  # standard deviation, as a share of full ink
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network's answers."""
+
+    wrong: tuple[int, ...]  # test images that it gets wrong, counted from 0
+    # Per bin of the probability of the answer: images, sum of probabilities, right answers.
+    bins: tuple[tuple[int, float, int], ...]
+    accuracy: dict[str, tuple[float, ...]]  # percent, by condition, as in CONDITIONS
+
+
+def turned(images: Tensor, degrees: float) -> Tensor:
+    """Images [N, 28, 28] uint8, all turned counterclockwise by the same angle."""
+    angle = torch.deg2rad(torch.tensor(float(degrees)))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(())
+    matrix = torch.stack([torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero])])
+    matrices = matrix.expand(len(images), 2, 3)
+    return warp(images.unsqueeze(1).float(), matrices).squeeze(1).round().to(torch.uint8)
+
+
+def shifted(images: Tensor, pixels: float) -> Tensor:
+    """Images [N, 28, 28], all moved to the right and down; what leaves is lost."""
+    by, out = int(pixels), torch.zeros_like(images)
+    out[:, by:, by:] = images[:, : 28 - by, : 28 - by]
+    return out
+
+
+def noisy(images: Tensor, deviation: float) -> Tensor:
+    """Images [N, 28, 28] with independent Gaussian noise on every pixel, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(images.shape, generator=generator) * 255 * deviation
+    return (images + noise).clamp(0, 255).round().to(torch.uint8)
+
+
+CHANGES = {"turned": turned, "shifted": shifted, "noise": noisy}
+
+
+def measure(run: Record, data: Dataset) -> Measured:
+    """Everything about one recorded network whose weights are kept."""
+    network = load_network(run).to(memory_format=torch.channels_last)
+    confidence, answers = predict(network, data.test.images, run.statistics).exp().max(1)
+    right = answers == data.test.labels
+    which = (confidence * BINS).long().clamp(max=BINS - 1)
+    bins = []
+    for index in range(BINS):
+        inside = which == index
+        total = round(float(confidence[inside].double().sum()), 2)
+        bins.append((int(inside.sum()), total, int(right[inside].sum())))
+    some = Split(data.test.images[:IMAGES], data.test.labels[:IMAGES])
+    accuracy = {}
+    for name, values in CONDITIONS.items():
+        changed = (CHANGES[name](some.images, value) for value in values)
+        accuracy[name] = tuple(_right(network, run, each, some.labels) for each in changed)
+    return Measured(tuple((~right).nonzero()[:, 0].tolist()), tuple(bins), accuracy)
+
+
+def _right(network: nn.Module, run: Record, images: Tensor, labels: Tensor) -> float:
+    answers = predict(network, images, run.statistics).argmax(1)
+    return 100 * int((answers == labels).sum()) / len(labels)
+
+
+def load() -> dict[str, Measured]:
+    """Everything measured so far, by the key of the run."""
+    if not FILE.exists():
+        return {}
+    content = json.loads(FILE.read_text(encoding="utf-8"))
+    return {
+        key: Measured(
+            tuple(found["wrong"]),
+            tuple(map(tuple, found["bins"])),
+            {name: tuple(values) for name, values in found["accuracy"].items()},
+        )
+        for key, found in content.items()
+    }
+
+
+def save(found: dict[str, Measured]) -> None:
+    """Write all, a line for each run."""
+    lines = (f"{json.dumps(key)}: {json.dumps(vars(found[key]))}" for key in sorted(found))
+    write_atomically(FILE, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def kept() -> dict[str, Record]:
+    """The recorded runs of the study whose weights are committed."""
+    return {
+        key: record
+        for key, record in load_all([STUDY]).items()
+        if get_experiment(record.run.name).keeps(record.run.seed)
+    }
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    data, found = load_mnist(), load()
+    networks = kept()
+    found = {key: value for key, value in found.items() if key in networks}
+    for key, run in networks.items():
+        if key not in found:
+            found[key] = measure(run, data)
+            save(found)
+            print(f"measured {run.run.title}", flush=True)
+    print(f"{len(found)} networks are measured")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
