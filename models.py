@@ -45,26 +45,32 @@ class NetworkConfig:
             if not whole or len(counts) != number or min(counts) < 1:
                 wanted = "a whole number" if number == 1 else "a tuple of two whole numbers"
                 given = getattr(self, name)
-                raise ValueError(f"config: {name} must be {wanted} of 1 or more, not {given!r}")
+                raise ValueError(
+                    f"config: {name} must be {wanted} of 1 or more, not {_brief(given)}"
+                )
         if self.head not in ("conv6x6", "gap"):
             raise ValueError(f"config: head must be 'conv6x6' or 'gap', not {self.head!r}")
         normed = self.batch_norm
         whole = isinstance(normed, tuple) and all(type(index) is int for index in normed)
         if not whole or list(normed) != sorted({1, 2, 3, 4, 5, 6} & set(normed)):
             allowed = "batch_norm lists 3x3 convolutions, 1 to 6 in order"
-            raise ValueError(f"config: {allowed}, not {normed!r}")
+            raise ValueError(f"config: {allowed}, not {_brief(normed)}")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"config: dropout must be in [0, 1), not {self.dropout!r}")
+            raise ValueError(f"config: dropout must be in [0, 1), not {_brief(self.dropout)}")
         _check_activation(self.activation)
         if type(self.squeeze_excitation) is not int or self.squeeze_excitation < 0:
             wanted = "squeeze_excitation must be a whole number of 0 or more"
-            raise ValueError(f"config: {wanted}, not {self.squeeze_excitation!r}")
+            raise ValueError(f"config: {wanted}, not {_brief(self.squeeze_excitation)}")
+
+
+def _brief(value: object) -> str:
+    return " ".join(repr(value).split())[:60]
 
 
 def _check_activation(name: str) -> None:
     if not isinstance(name, str) or name not in ACTIVATIONS:
         allowed = f"activation must be one of {', '.join(ACTIVATIONS)}"
-        raise ValueError(f"config: {allowed}, not {name!r}")
+        raise ValueError(f"config: {allowed}, not {_brief(name)}")
 
 
 class Network(nn.Module):
@@ -163,14 +169,16 @@ class SeparableConfig:
             whole = isinstance(counts, tuple) and all(type(count) is int for count in counts)
             if not whole or len(counts) != 3 or min(counts) < least:
                 wanted = f"a tuple of three whole numbers of {least} or more"
-                raise ValueError(f"config: {name} must be {wanted}, not {counts!r}")
+                raise ValueError(f"config: {name} must be {wanted}, not {_brief(counts)}")
         _check_activation(self.activation)
         widths = self.channels[0], *self.channels
         steps = zip(widths[:-1], self.channels, self.blocks, strict=True)
         if any(before != after and not count for before, after, count in steps):
             raise ValueError("config: channels can only change where there are blocks")
         if type(self.inner_norm) is not bool:
-            raise ValueError(f"config: inner_norm must be True or False, not {self.inner_norm!r}")
+            raise ValueError(
+                f"config: inner_norm must be True or False, not {_brief(self.inner_norm)}"
+            )
 
 
 class SeparableNetwork(nn.Module):

@@ -80,6 +80,10 @@ def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> s
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message  # our own words, which name the field
-    given = " ".join(repr(first["input"]).split())
-    given = given if len(given) <= 60 else f"{given[:57]}..."
-    return f"{where}: {message[0].lower()}{message[1:]}, not {given}"
+    return f"{where}: {message[0].lower()}{message[1:]}, not {brief(first['input'])}"
+
+
+def brief(value: object) -> str:
+    """What a value looks like, in one short line."""
+    given = " ".join(repr(value).split())
+    return given if len(given) <= 60 else f"{given[:57]}..."

@@ -7,6 +7,7 @@ trains what is missing.
 from dataclasses import dataclass, field, replace
 
 from models import EVERY_3X3, MODELS, Config, SeparableConfig
+from utils.borders import brief
 from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES, Recipe
 
 
@@ -176,5 +177,7 @@ def get_experiment(name: str | int) -> Experiment:
     """
     if str(name) not in EXPERIMENTS:
         named = (n for n in EXPERIMENTS if not ("-trial-" in n or "-search-" in n))
-        raise ValueError(f"unknown experiment {name!r}; the experiments are {', '.join(named)}")
+        raise ValueError(
+            f"unknown experiment {brief(name)}; the experiments are {', '.join(named)}"
+        )
     return EXPERIMENTS[str(name)]

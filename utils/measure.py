@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from models import IMAGE_SIZE
 from utils.augment import normalise
+from utils.borders import brief
 from utils.engine import ONE_RUN, Engine, pinned
 
 EVALUATION_BATCH = {"cpu": 200}  # images; no effect on the figures
@@ -50,7 +51,10 @@ def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
         ValueError: for another shape or range: normalised already, or of another size.
     """
     if not isinstance(images, Tensor):
-        images = torch.from_numpy(numpy.asarray(images))
+        try:
+            images = torch.from_numpy(numpy.asarray(images))
+        except TypeError:
+            raise ValueError(f"images are an array or tensor, not {brief(images)}") from None
     if images.dim() == 4 and images.shape[1] == 1:
         images = images.squeeze(1)
     if images.dim() != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):

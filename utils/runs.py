@@ -11,6 +11,7 @@ from IPython import get_ipython
 from tqdm import tqdm
 
 from models import MODELS, Config
+from utils.borders import Seed, brief, check
 from utils.data import Dataset, load_mnist
 from utils.experiments import EXPERIMENTS, Experiment, get_experiment
 from utils.recipes import RECIPES, Recipe
@@ -84,6 +85,7 @@ def wanted_runs(
         seeds = named.seeds if same else (0,)
     elif not isinstance(seeds, Iterable):
         seeds = (seeds,)
+    seeds = [check(Seed, seed, "seed") for seed in seeds]
     return [
         Run(_name(str(experiment), changed), seed=seed, **_settings(changed))
         for seed in dict.fromkeys(seeds)
@@ -124,7 +126,7 @@ def _changed(kind: str, named, given):
         return given or named
     if not isinstance(given, dict):
         allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
-        raise ValueError(f"{kind} must be {allowed}, not {given!r}")
+        raise ValueError(f"{kind} must be {allowed}, not {brief(given)}")
     unknown = given.keys() - vars(named).keys()
     if unknown:
         names = ", ".join(map(str, unknown))

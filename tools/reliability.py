@@ -1,0 +1,230 @@
+"""Try what must not go wrong, and count: `python -m tools.reliability [flips] [kills] [values]`.
+
+The counts go to docs/reliability.json, from which docs/reliability.md is generated.
+"""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import psutil
+
+from models import MODELS, SeparableConfig, build
+from tools import mutants
+from utils.borders import OneLineError
+from utils.data import ROOT, load_mnist
+from utils.digit import as_mnist
+from utils.files import write_atomically
+from utils.measure import raw_pixels
+from utils.recipes import Recipe
+from utils.runs import wanted_runs
+from utils.store import STUDY, load, load_all, load_network
+from utils.sweep import parse_experiments, parse_seeds
+from utils.tables import markdown
+
+FILE = ROOT / "docs" / "reliability.json"
+FLIPS, KILLS = 1_000, 20  # of each kind of file; of a sweep
+RAW = ROOT / "data" / "MNIST" / "raw"
+
+
+def flips(count: int = FLIPS) -> dict[str, dict[str, int]]:
+    """Change a byte at random, again and again, in a record, in weights and in the data."""
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(STUDY / "9-final", folder / "9-final", ignore=_all_but("seed-00"))
+        shutil.copytree(RAW, folder / "data")
+        record = folder / "9-final" / "seed-00.json"
+        archive = folder / "data" / "t10k-labels-idx1-ubyte.gz"
+        return {
+            "records": _flipped(record, lambda: load(record), count, chance),
+            "weights": _flipped(
+                record.with_suffix(".npz"), lambda: load_network(load(record)), count, chance
+            ),
+            "data": _flipped(archive, lambda: _canonical(folder / "data"), count, chance),
+        }
+
+
+def _all_but(stem: str) -> Callable:
+    return lambda _, names: [name for name in names if not name.startswith(stem)]
+
+
+def _canonical(folder: Path) -> None:
+    with contextlib.redirect_stderr(None):
+        if not load_mnist(folder).canonical:
+            raise ValueError("not the canonical MNIST")  # which is said, and part of every key
+
+
+def _flipped(path: Path, read: Callable, count: int, chance: random.Random) -> dict[str, int]:
+    whole, seen = path.read_bytes(), Counter()
+    for turn in range(count):
+        at, by = chance.randrange(len(whole)), chance.randrange(1, 256)
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ by]) + whole[at + 1 :])
+        os.utime(path, ns=(turn, turn))  # whoever caches by time reads again
+        seen[outcome(read)] += 1
+    path.write_bytes(whole)
+    return dict(seen)
+
+
+def outcome(action: Callable) -> str:
+    """What came of it: "one line", "traceback" or "result"."""
+    try:
+        action()
+    except (OneLineError, ValueError) as error:
+        return "one line" if "\n" not in str(error) else "traceback"
+    except Exception:
+        return "traceback"
+    return "result"
+
+
+def values() -> dict[str, int]:
+    """Hand in what does not fit, everywhere where something is handed in."""
+    nan, recipe, seven = float("nan"), Recipe(), numpy.zeros((7, 7, 7))
+    odd = (None, "x", -1, 1.5, nan, float("inf"), [], {}, (), b"", 10**30, True, seven, object())
+    actions: list[Callable] = []
+    for field in vars(recipe):
+        actions += [lambda f=field, v=value: replace(recipe, **{f: v}) for value in odd]
+    for config in (MODELS[9], SeparableConfig((8, 8, 8))):
+        for field in vars(config):
+            actions += [
+                lambda c=config, f=field, v=value: build(replace(c, **{f: v}))
+                for value in odd
+                if not isinstance(value, int)  # a layer of that size is torch's to refuse
+            ]
+    for value in odd:
+        actions += [
+            lambda v=value: wanted_runs(v),
+            lambda v=value: wanted_runs(4, v),
+            lambda v=value: wanted_runs(4, [v]),
+            lambda v=value: wanted_runs(4, recipe=v),
+            lambda v=value: wanted_runs(4, config=v),
+            lambda v=value: parse_seeds(str(v)),
+            lambda v=value: parse_experiments(str(v)),
+            lambda v=value: as_mnist(v),
+            lambda v=value: raw_pixels(v),
+        ]
+    return dict(Counter(map(outcome, actions)))
+
+
+def kills(count: int = KILLS) -> dict[str, int]:
+    """Kill a sweep at random moments: its parent, a worker or all; then run it to its end."""
+    chance, seen = random.Random(0), Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        reference = _checksums(_sweep(folder / "reference").wait() or folder / "reference")
+        for turn in range(count):
+            store = folder / f"store-{turn}"
+            process = _sweep(store)
+            time.sleep(chance.uniform(1, 12))
+            family = [process, *psutil.Process(process.pid).children(recursive=True)]
+            victims = chance.choice([family[:1], family[1:2], family])
+            for victim in victims:
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    os.kill(victim.pid, signal.SIGKILL)
+            if process in victims:
+                process.wait()
+                _, alive = psutil.wait_procs(family[1:], timeout=10)
+                seen["orphans"] += len(alive)
+            else:
+                process.wait()
+            _sweep(store).wait()
+            seen["kills"] += 1
+            seen["identical"] += _checksums(store) == reference
+            seen["torn files"] += len(list(store.rglob(".part-*")))
+    return dict(seen)
+
+
+def _sweep(store: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "utils.sweep", "--models", "6,8", "--seeds", "0,1"]
+    environment = os.environ | {"MNIST_ROOT": str(_small_data(store.parent))}
+    return subprocess.Popen(
+        [*command, "--store", str(store)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _small_data(folder: Path) -> Path:
+    """The first 3,000 training and 500 test images, as files."""
+    raw = folder / "small"
+    if not raw.exists():
+        raw.mkdir()
+        data = load_mnist()
+        for prefix, split, count in (("train", data.train, 3_000), ("t10k", data.test, 500)):
+            head = [numpy.array(n, ">u4").tobytes() for n in (0x0803, count, 28, 28)]
+            pixels = split.images[:count].numpy().tobytes()
+            (raw / f"{prefix}-images-idx3-ubyte").write_bytes(b"".join(head) + pixels)
+            head = [numpy.array(n, ">u4").tobytes() for n in (0x0801, count)]
+            labels = bytes(split.labels[:count].tolist())
+            (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(b"".join(head) + labels)
+    return raw
+
+
+def _checksums(store: Path) -> dict[str, str]:
+    return {key: run.weights_sha256 for key, run in load_all([store]).items()}
+
+
+def planted() -> dict[str, int]:
+    """How many planted bugs the tests catch."""
+    found = mutants.caught_all()
+    return {"planted": len(found), "caught": sum(found.values())}
+
+
+TRIALS = {"flips": flips, "values": values, "kills": kills, "mutants": planted}
+
+
+def report(found: dict) -> str:
+    """Markdown: the counts."""
+    rows = []
+    for kind, counts in found.get("flips", {}).items():
+        total = sum(counts.values())
+        rows.append((f"a byte changed in {kind}", total, f"{counts.get('result', 0)} unnoticed, "
+                     f"{counts.get('traceback', 0)} tracebacks"))  # fmt: skip
+    if counts := found.get("values"):
+        total = sum(counts.values())
+        rows.append(("a value that does not fit", total, f"{counts.get('traceback', 0)} tracebacks,"
+                     f" {counts.get('result', 0)} accepted as they are"))  # fmt: skip
+    if counts := found.get("kills"):
+        rows.append(("a sweep killed, and run again", counts["kills"],
+                     f"{counts['identical']} with the same bits, {counts['orphans']} processes left"
+                     f" behind, {counts['torn files']} torn files"))  # fmt: skip
+    if counts := found.get("mutants"):
+        rows.append(("a bug planted", counts["planted"], f"{counts['caught']} caught by a test"))
+    return markdown(("what was tried", "times", "outcome"), rows, left=1)
+
+
+def stored() -> dict:
+    """The counts as last taken."""
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    unknown = set(sys.argv[1:]) - TRIALS.keys()
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(TRIALS)}", file=sys.stderr)
+        return 2
+    found = stored()
+    for name in sys.argv[1:] or TRIALS:
+        found[name] = TRIALS[name]()
+        write_atomically(FILE, json.dumps(found, indent=1) + "\n")
+        print(name, found[name], flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
