@@ -28,7 +28,7 @@ STYLE = {
     "axes.axisbelow": True,
     "axes.titlesize": 12,
     "figure.titlesize": 12,
-    "figure.dpi": 90,
+    "figure.dpi": 80,
     "font.size": 11,
 }
 

@@ -221,6 +221,8 @@ def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> st
     Args:
         pairs: {model: (runs by the original's code, runs by its description alone)}.
     """
+    if not pairs:
+        return "*Three seeds or more of these are not recorded yet.*"
     rows = []
     for model, (replicated, described) in pairs.items():
         quoted = PUBLISHED[model].test_accuracy
