@@ -83,12 +83,14 @@ _trial("10-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degr
 _trial("10-trial-base", "rate", "rate 0.15 instead of 0.1", learning_rate=0.15)
 _trial("10-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
 # Round 2: AdamW and wider warps gained 0.02 points or more; their combination, and ideas on top.
-_trial("10-trial-base", "both", "AdamW and wider warps together", **_ADAMW, **_WIDER)
-_trial("10-trial-both", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
-_trial("10-trial-both", "dropout-0", "no dropout", config={"dropout": 0.0})
-_trial("10-trial-both", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
-_trial("10-trial-both", "average", "a longer average, 0.999", ema_decay=0.999)
-_trial("10-trial-both", "batch-64", "batches of 64", batch_size=64)
+_trial("10-trial-base", "adamw-wider", "AdamW and wider warps together", **_ADAMW, **_WIDER)
+_trial(
+    "10-trial-adamw-wider", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5
+)
+_trial("10-trial-adamw-wider", "dropout-0", "no dropout", config={"dropout": 0.0})
+_trial("10-trial-adamw-wider", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
+_trial("10-trial-adamw-wider", "average", "a longer average, 0.999", ema_decay=0.999)
+_trial("10-trial-adamw-wider", "batch-64", "batches of 64", batch_size=64)
 EXPERIMENTS["9-trial-base"] = Experiment(MODELS[9], _SEARCHED, THREE, measure_test=False)
 _trial("9-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
 EXPERIMENTS["small-trial-base"] = Experiment(
