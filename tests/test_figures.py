@@ -73,7 +73,7 @@ def test_figures_of_networks(mnist, found, check):
     check(look.receptive_fields(image, 1))
     check(look.signal(mnist, images=256))
     for name in ("3", "6"):
-        record = found[name][0] if name in found else None
+        record = found[name][0]
         network = load_network(record)
         check(look.first_filters(network, image, record.statistics))
         check(look.stages(network, image, record.statistics))

@@ -22,6 +22,7 @@ import numpy
 import psutil
 
 from models import MODELS, SeparableConfig, build
+from tests.conftest import subset, write_idx
 from tools import mutants
 from utils.borders import OneLineError
 from utils.data import ROOT, load_mnist
@@ -162,15 +163,7 @@ def _small_data(folder: Path) -> Path:
     """The first 3,000 training and 500 test images, as files."""
     raw = folder / "small"
     if not raw.exists():
-        raw.mkdir()
-        data = load_mnist()
-        for prefix, split, count in (("train", data.train, 3_000), ("t10k", data.test, 500)):
-            head = [numpy.array(n, ">u4").tobytes() for n in (0x0803, count, 28, 28)]
-            pixels = split.images[:count].numpy().tobytes()
-            (raw / f"{prefix}-images-idx3-ubyte").write_bytes(b"".join(head) + pixels)
-            head = [numpy.array(n, ">u4").tobytes() for n in (0x0801, count)]
-            labels = bytes(split.labels[:count].tolist())
-            (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(b"".join(head) + labels)
+        write_idx(raw, subset(load_mnist(), 3_000, 500))
     return raw
 
 

@@ -6,6 +6,7 @@ on such images reads little else, so every picture goes the same way here.
 """
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,11 +114,14 @@ def _grey(picture) -> numpy.ndarray:
 def _opened(path: Path) -> Image.Image:
     if not path.exists():
         raise PictureError(f"there is no picture {path}; give the path of a file")
-    Image.MAX_IMAGE_PIXELS = None  # we have a limit of our own, which says what to do
     try:
-        picture = Image.open(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says what to do
+            picture = Image.open(path)
         if picture.width * picture.height <= MOST_PIXELS:
             picture.load()
+    except Image.DecompressionBombError:
+        raise PictureError(f"{path} is too large a picture; shrink it") from None
     except (OSError, SyntaxError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise PictureError(

@@ -77,7 +77,7 @@ def _blocks(model: int | Config) -> list[LayerRow]:
         if row.spatial and not (separable and row.layer.startswith("conv 1x1")):
             blocks.append(row)
         else:
-            blocks[-1] = blocks[-1].with_(row)
+            blocks[-1] = blocks[-1].followed_by(row)
     return blocks
 
 
@@ -238,12 +238,12 @@ def signal(data: Dataset, models: Sequence[int] = (1, 2, 3, 4), images: int = 12
     """
     part = Split(data.train.images[:images], data.train.labels[:images])
     small = Dataset(part, data.test, data.checksum, data.canonical)
-    title, panels = "", ([], [])
+    panels, recipe = ([], []), Recipe(epochs=1)
     for model in models:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             fresh = build(model)
-        trained = fit(MODELS[model], Recipe(epochs=1), small, 0, measure_test=False)
+        trained = fit(MODELS[model], recipe, small, 0, measure_test=False)
         for network, found in ((fresh, panels[0]), (trained.network, panels[1])):
             found.append(_spreads(network, part.images[:500], trained.statistics))
     ends = zip(models, (values[-1] for values in panels[0]), strict=True)
@@ -251,7 +251,7 @@ def signal(data: Dataset, models: Sequence[int] = (1, 2, 3, 4), images: int = 12
     title = f"Before training the logits spread by {said}: batch norm keeps the signal alive"
     alt = "Standard deviation after each convolution, before training and after a short epoch"
     figure, axes = grid(1, 2, (8, 3.4), title, alt)
-    names = "before training", f"after {images // 128} steps"
+    names = "before training", f"after {-(-images // recipe.batch_size)} steps"
     for axis, found, name in zip(axes[0], panels, names, strict=True):
         axis.axis("on")
         for model, values, colour in zip(

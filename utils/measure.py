@@ -47,6 +47,8 @@ def predict(
 def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
     """Images as uint8 [N, 28, 28], also from floats 0..1 as torchvision's `ToTensor` gives them.
 
+    Floats are rounded to the 256 greys that the networks were trained on.
+
     Raises:
         ValueError: for another shape or range: normalised already, or of another size.
     """

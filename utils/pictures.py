@@ -151,7 +151,7 @@ def calibration(runs: Sequence[Record]) -> Figure:
     images_ = sum(n for *_, n in filled)
     error = 100 * sum(n * abs(sure - right) for sure, right, n in filled) / images_
     title = (
-        f"{called(runs[0].run.name).capitalize()}, {len(kept)} seeds: confidence and accuracy are "
+        f"{called(runs[0].run.name).capitalize()}, n = {len(kept)}: confidence and accuracy are "
         f"{error:.2f} points apart on average"
     )
     figure, axes = sized(6.5, 4, title, "Share of right answers against the probability given")

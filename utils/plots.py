@@ -52,8 +52,8 @@ def curves(runs: list[Record], before: list[Record] | None = None) -> Figure:
 
 
 def _mean_line(axes, runs: list[Record], field: str, colour: str, label: str) -> None:
-    rows = zip(*(run.history for run in runs), strict=True)
-    means = [sum(getattr(row, field) for row in rows) / len(runs) for rows in rows]
+    epochs = zip(*(run.history for run in runs), strict=True)
+    means = [sum(getattr(row, field) for row in rows) / len(runs) for rows in epochs]
     marker = "o" if len(means) < 3 else None
     axes.plot(_epochs(means), means, color=colour, label=label, linewidth=2.2, marker=marker)
 
@@ -98,13 +98,12 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
     alt = "Test accuracy over the epochs: one run, and recorded ones"
     figure, axes = sized(8, 3.4, title, alt)
     rows = list(zip(*(other.test_accuracy for other in recorded), strict=True))
-    epochs = range(1, len(rows) + 1)
     lows, highs = zip(*((min(row), max(row)) for row in rows), strict=True)
     label = f"the {len(recorded)} recorded seeds"
-    axes.fill_between(epochs, lows, highs, color=SKY, alpha=0.4, label=label, linewidth=0)
+    axes.fill_between(_epochs(rows), lows, highs, color=SKY, alpha=0.4, label=label, linewidth=0)
     own = run.test_accuracy
     axes.plot(
-        range(1, len(own) + 1),
+        _epochs(own),
         own,
         "o-",
         color=VERMILION,

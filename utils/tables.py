@@ -45,7 +45,7 @@ class LayerRow:
         """Whether it looks at space or mixes channels, and does not merely work on each value."""
         return self.layer.startswith(("conv", "depthwise", "max", "average"))
 
-    def with_(self, after: "LayerRow") -> "LayerRow":
+    def followed_by(self, after: "LayerRow") -> "LayerRow":
         """The row that has the next one's layers and parameters in it, too."""
         return replace(
             self,
@@ -72,7 +72,7 @@ def layer_rows(config: Config) -> list[LayerRow]:
         shape = tuple(output.shape[1:])
         row = LayerRow(_name(layer), shape, field, _formula(layer), count, work)
         if rows and not (count or row.spatial):
-            row = rows.pop().with_(row)
+            row = rows.pop().followed_by(row)
         rows.append(row)
 
     with torch.device("meta"):  # shapes alone: nothing is computed, no random number drawn

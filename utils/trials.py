@@ -82,4 +82,4 @@ def performance_log() -> str:
         "gain, points",
         "seeds",
     )
-    return markdown(columns, rows, left=1)
+    return markdown(columns, rows)

@@ -11,10 +11,9 @@ import urllib.request
 
 import pytest
 
-from tests.browser.test_site import CHROMIUM
+from tests.browser.conftest import CHROMIUM
 from utils.data import ROOT
 
-playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("jupyterlab")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -45,14 +44,6 @@ def lab(tmp_path_factory):
     yield base
     process.terminate()
     process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -87,5 +78,5 @@ def test_run_all_ends_without_red(lab, browser, name):
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     shows = sum(len(re.findall(r"\bshow\w*\(|try_it\(", "".join(c["source"]))) for c in cells)
-    assert pictures >= shows - 2
+    assert pictures == shows
     page.close()

@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import threading
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -15,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.browser.conftest import CHROMIUM
 from tests.test_digit import photo, several
 from tools.site import NPM, SITE, Shown
 from utils.data import ROOT
@@ -22,8 +22,6 @@ from utils.digit import as_mnist
 from utils.runs import study
 from utils.store import STUDY
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and (SITE / "index.html").exists()),
     reason="needs Chromium (on Debian: apt-get install chromium) and `make site`",
@@ -53,14 +51,6 @@ def base():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
