@@ -15,13 +15,14 @@ def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
 
 
 def test_an_outcome_is_paired_by_seed():
-    found = outcome("9-search-batch-128")
+    found = outcome("10-trial-wider")
     own, base = (
         {r.run.seed: score(r) for r in study([name], [STUDY])[name]}
-        for name in ("9-search-batch-128", "9-search-base")
+        for name in ("10-trial-wider", "10-trial-base")
     )
     assert found.gain.values == tuple(own[s] - base[s] for s in sorted(own.keys() & base.keys()))
-    assert found.effect is None or found.effect.low <= found.gain.mean <= found.effect.high
+    assert found.gain.n == 3
+    assert found.effect.low <= found.gain.mean <= found.effect.high
 
 
 def test_what_has_not_run_is_not_in_the_log(tmp_path, monkeypatch):
