@@ -14,10 +14,13 @@ def few(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(STUDY / name, tmp_path / name)
     monkeypatch.setattr(evidence, "STUDY", tmp_path)
-    for name in list(EXPERIMENTS):
+    whole = dict(EXPERIMENTS)
+    for name in whole:
         if name not in ("1", "2"):
-            monkeypatch.delitem(EXPERIMENTS, name)
-    return tmp_path
+            del EXPERIMENTS[name]
+    yield tmp_path
+    EXPERIMENTS.clear()  # monkeypatch would put them back in another order
+    EXPERIMENTS.update(whole)
 
 
 def test_what_is_missing_is_named_and_what_is_there_measured_again(few, capsys):
