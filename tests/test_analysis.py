@@ -23,6 +23,7 @@ from utils.analysis import (
     verdict,
     wobble,
 )
+from utils.commands import status
 from utils.runs import study
 from utils.store import STUDY, load_all
 
@@ -184,7 +185,7 @@ def test_verdict_looks_at_weights_where_asked(tmp_path, capsys):
     weights.write_bytes(weights.read_bytes()[:-9])
     assert verdict_command.main(options) == 0
     capsys.readouterr()
-    assert verdict_command.main([*options, "--verify"]) == 1
+    assert status(lambda: verdict_command.main([*options, "--verify"])) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(weights) in line
 
@@ -194,7 +195,7 @@ def test_verdict_without_records_or_with_a_damaged_one(tmp_path, capsys):
     assert "no runs are recorded" in capsys.readouterr().err
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "seed-00.json").write_text("{")
-    assert verdict_command.main(["--records", str(tmp_path)]) == 1
+    assert status(lambda: verdict_command.main(["--records", str(tmp_path)])) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is damaged" in line
 

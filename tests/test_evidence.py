@@ -3,6 +3,7 @@ import shutil
 import pytest
 
 from tools import evidence
+from utils.commands import status
 from utils.experiments import EXPERIMENTS
 from utils.store import STUDY
 
@@ -40,6 +41,6 @@ def test_a_plan_that_was_edited_after_its_runs_is_one_line(few, capsys, monkeypa
 def test_a_damaged_record_is_one_line(few, capsys):
     path = few / "1" / "seed-01.json"
     path.write_text(path.read_text().replace("0", "1", 1))
-    assert evidence.main() == 1
+    assert status(evidence.main) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(path) in line

@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 from models import MODELS
 from tests.conftest import QUICK, subset, write_idx
 from utils import sweep as sweep_module
+from utils.commands import status
 from utils.data import ROOT
 from utils.progress import Display
 from utils.records import Run
@@ -74,6 +75,7 @@ def test_ranges_and_lists():
         (["--seeds", "x"], "seeds are whole numbers"),
         (["--seeds", "0,"], "seeds are whole numbers"),
         (["--seeds", str(2**63)], "seed: "),
+        (["--store", ""], "--store must name a folder"),
         (["--jobs", "0"], "--jobs must be 1 to 1000, not 0"),
         (["--address", "tcp://127.0.0.1:1", "--jobs", "2"], "--jobs is for this machine"),
     ],
@@ -107,7 +109,7 @@ def test_a_damaged_record_is_one_line_and_is_kept(small_root, tmp_path, monkeypa
     record = tmp_path / "4" / "seed-00.json"
     record.parent.mkdir()
     record.write_text("{")
-    assert main(["--models", "4,6", "--store", str(tmp_path)]) == 1
+    assert status(lambda: main(["--models", "4,6", "--store", str(tmp_path)])) == 1
     (line,) = complaints(capsys.readouterr().err)
     assert "is damaged" in line
     assert record.read_text() == "{"
@@ -116,11 +118,11 @@ def test_a_damaged_record_is_one_line_and_is_kept(small_root, tmp_path, monkeypa
 def test_a_store_or_data_that_cannot_be_used_is_one_line(small_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MNIST_ROOT", str(small_root))
     (tmp_path / "file").write_text("")
-    assert main(["--store", str(tmp_path / "file" / "runs")]) == 1
+    assert status(lambda: main(["--store", str(tmp_path / "file" / "runs")])) == 1
     (line,) = complaints(capsys.readouterr().err)
     assert line.startswith("cannot store runs in ")
     monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
-    assert main(["--store", str(tmp_path / "runs")]) == 1
+    assert status(lambda: main(["--store", str(tmp_path / "runs")])) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("no MNIST files in ")
 
@@ -249,7 +251,9 @@ def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
     wait_for(lambda: list(tmp_path.glob("*/*.json")), first)
     workers = workers_of(first)
     assert len(workers) == 2
-    os.killpg(first.pid, signal.SIGINT)
+    for _ in range(2):  # the second one is impatience
+        os.killpg(first.pid, signal.SIGINT)
+        time.sleep(0.1)
     _, errors = first.communicate(timeout=15)
     assert first.returncode == 130
     (line,) = complaints(errors)

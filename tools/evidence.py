@@ -7,9 +7,10 @@ measured again.
 import sys
 import time
 
-from utils.data import DataError, load_mnist
+from utils.commands import status
+from utils.data import load_mnist
 from utils.experiments import EXPERIMENTS
-from utils.records import Record, RecordError
+from utils.records import Record
 from utils.runs import wanted_runs
 from utils.store import STUDY, load_all, verify
 
@@ -38,13 +39,9 @@ def strangers(recorded: dict[str, Record], checksum: str) -> list[str]:
 def main() -> int:
     """Command line; returns the exit status: 1 if a record is damaged or of no experiment."""
     started = time.perf_counter()
-    try:
-        data, recorded = load_mnist(), load_all([STUDY])
-        faults = strangers(recorded, data.checksum)
-        measured = sum(verify(record, data) for record in recorded.values())
-    except (DataError, RecordError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    data, recorded = load_mnist(), load_all([STUDY])
+    faults = strangers(recorded, data.checksum)
+    measured = sum(verify(record, data) for record in recorded.values())
     lacking = missing(recorded, data.checksum)
     for name, seeds in lacking.items():
         print(f"missing: {name}, seeds {', '.join(map(str, seeds))}")
@@ -59,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(main))

@@ -27,8 +27,9 @@ from utils.analysis import (
     paired_difference,
     wobble,
 )
+from utils.commands import status
 from utils.recipes import PUBLISHED
-from utils.records import Record, RecordError
+from utils.records import Record
 from utils.runs import study
 from utils.store import STUDY
 
@@ -285,11 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--without", type=int, metavar="SEED", help="as if it had never run")
     options = parser.parse_args(arguments)
-    try:
-        found = findings(without=options.without)
-    except RecordError as error:
-        print(error, file=sys.stderr)
-        return 1
+    found = findings(without=options.without)
     for judged in found:
         print(judged.as_json() if options.json else judged)
     waiting = [f.id for f in FINDINGS if f.id not in {judged.finding.id for judged in found}]
@@ -299,4 +296,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(main))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.augment import warp
+from utils.commands import status
 from utils.data import Dataset, Split, load_mnist
 from utils.experiments import get_experiment
 from utils.files import write_atomically
@@ -135,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(main))

@@ -61,7 +61,11 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
     """
     found: dict[str, Record] = {}
     for folder in record_folders() if folders is None else folders:
-        for path in folder.glob("[!.]*/seed-*.json"):
+        try:
+            paths = list(folder.glob("[!.]*/seed-*.json"))
+        except OSError as error:
+            raise RecordError(f"{folder} cannot be looked into: {error.strerror}") from None
+        for path in paths:
             record = load(path)
             found.setdefault(record.key, record)
     order = sorted(found.values(), key=lambda r: (r.run.model or math.inf, r.run.name, r.run.seed))

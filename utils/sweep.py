@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import logging
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,12 +20,14 @@ import torch
 from distributed import Client, LocalCluster, TimeoutError, as_completed, get_worker
 from distributed.comm import get_address_host_port
 
-from utils.data import DataError, Dataset, load_mnist
+from utils.borders import OneLineError
+from utils.commands import status
+from utils.data import Dataset, load_mnist
 from utils.engine import ENGINE_VERSION
 from utils.experiments import EXPERIMENTS, get_experiment
 from utils.files import write_atomically
 from utils.progress import Display, print_summary
-from utils.records import RecordError, Run
+from utils.records import Run
 from utils.runs import wanted_runs
 from utils.store import check_writable, load_all, place, runs_folder, train
 from utils.training import EpochRow
@@ -46,7 +47,7 @@ LOCAL = {
 }
 
 
-class ClusterError(RuntimeError):
+class ClusterError(OneLineError, RuntimeError):
     """The Dask cluster cannot be reached, has no workers, or runs other code."""
 
 
@@ -252,25 +253,15 @@ def _range(text: str) -> range:
     return numbers
 
 
-def run_command(
-    wanted: list[Run], folder: Path, workers: int | None = None, address: str | None = None
-) -> int:
-    """`sweep` for a command line: one line for what goes wrong, and the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave no worker behind
-    try:
-        failures = sweep(wanted, folder, workers, address)
-    except KeyboardInterrupt:
-        print(
-            f"interrupted; finished runs are in {folder}, and the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
-    except (DataError, RecordError, ClusterError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    return 1 if failures else 0
+def store_folder(text: str) -> Path:
+    """The folder of that name, for a command line.
+
+    Raises:
+        ValueError: if it is empty, which would be the working directory.
+    """
+    if not text.strip():
+        raise ValueError("--store must name a folder")
+    return Path(text).expanduser()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -281,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", help="e.g. 0-2,7; default: those that the study wants of each")
     parser.add_argument("--jobs", type=int, help="processes on this machine; default: the cores")
     parser.add_argument("--address", help="of another Dask scheduler, e.g. tcp://10.0.0.1:8786")
-    parser.add_argument("--store", type=Path, default=runs_folder())
+    parser.add_argument("--store", default=str(runs_folder()), help="folder of the records")
     options = parser.parse_args(arguments)
     try:
         seeds = parse_seeds(options.seeds) if options.seeds is not None else None
@@ -289,12 +280,21 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
         if options.address and options.jobs:
             raise ValueError("--jobs is for this machine; a cluster has as many as its workers")
+        folder = store_folder(options.store)
         wanted = [run for n in parse_experiments(options.models) for run in wanted_runs(n, seeds)]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    return run_command(wanted, options.store, options.jobs, options.address)
+    try:
+        failures = sweep(wanted, folder, options.jobs, options.address)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; finished runs are in {folder}, and the same command goes on from there"
+        ) from None
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(main))

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 from utils.analysis import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
-from utils.data import DataError, load_mnist
-from utils.records import Record, RecordError
+from utils.commands import status
+from utils.data import load_mnist
+from utils.records import Record
 from utils.store import load_all, verify
 
 
@@ -45,18 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--verify", action="store_true", help="measure kept networks again, first")
     parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
     options = parser.parse_args(arguments)
-    try:
-        # The brief is about these data, and says nothing of searches, which are not measured so.
-        data = load_mnist()
-        found = [
-            record
-            for record in load_all(options.records).values()
-            if record.run.measure_test and record.data_checksum == data.checksum
-        ]
-        measured = sum(verify(record, data) for record in found) if options.verify else 0
-    except (DataError, RecordError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    # The brief is about these data, and says nothing of searches, which are not measured so.
+    data = load_mnist()
+    found = [
+        record
+        for record in load_all(options.records).values()
+        if record.run.measure_test and record.data_checksum == data.checksum
+    ]
+    measured = sum(verify(record, data) for record in found) if options.verify else 0
     if not found:
         print("no runs are recorded; train some, e.g. with 'make run'", file=sys.stderr)
         return 1
@@ -75,12 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         again = f"{measured} networks whose weights are kept were measured again and agree"
         looked = again if options.verify else "weights were not looked at: --verify does"
         print(f"\n{len(found)} records hold; {looked}")
-    sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter ends
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:  # e.g. piped into head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status(main))

@@ -1,0 +1,114 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from utils.borders import OneLineError
+from utils.commands import status
+from utils.data import ROOT
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from utils.borders import OneLineError
+from utils.commands import status
+
+def main():
+    print("99.40 ± 0.05", flush=True)
+    {0}
+    for line in range(10_000):
+        print("a figure")
+    Path(sys.argv[1]).write_text("finished")
+    return 0
+
+sys.exit(status(main))
+"""
+
+
+def run(shell: str, store, does="pass", **environment):
+    """The exit status, what a shell command printed, and what it said on stderr."""
+    ended = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {shell}", sys.executable, PROGRAM.format(does), store],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ('"$0" -c "$1" "$2" | head -1', 0, ""),
+        ('"$0" -c "$1" "$2" > /dev/full', 1, "the output could not be written: No space left"),
+        ('"$0" -c "$1" "$2" >&-', 0, ""),
+        ('"$0" -c "$1" "$2" > /dev/full 2> /dev/full', 1, ""),
+    ],
+    ids=("reader left", "no room", "closed", "nowhere to say so"),
+)
+def test_output_that_is_lost_stops_nothing(shell, code, said, tmp_path):
+    done = tmp_path / "done"
+    ended, _, errors = run(shell, done)
+    assert (ended, errors[: len(said) or None]) == (code, said)
+    assert len(errors.splitlines()) == bool(said)
+    assert done.read_text() == "finished"
+
+
+def test_a_terminal_that_lacks_a_letter_shows_a_question_mark(tmp_path):
+    code, output, errors = run(
+        '"$0" -c "$1" "$2" | head -1', tmp_path / "x", PYTHONIOENCODING="ascii"
+    )
+    assert (code, output, errors) == (0, "99.40 ? 0.05\n", "")
+
+
+def test_an_expected_error_is_one_line_of_status_1(tmp_path, capsys):
+    assert run('"$0" -c "$1" "$2"', tmp_path, 'raise OneLineError("no")')[::2] == (1, "no\n")
+
+    def main():
+        raise OneLineError("what was wrong")
+
+    kept = sys.stdout
+    assert status(main) == 1
+    assert capsys.readouterr().err == "what was wrong\n"
+    assert sys.stdout is kept
+    with pytest.raises(ZeroDivisionError):  # whatever is not expected
+        status(lambda: 1 / 0)
+
+
+def test_an_expected_error_outside_a_command_is_one_line_too():
+    raising = "from utils.borders import OneLineError; raise OneLineError('what was wrong')"
+    ended = subprocess.run(
+        [sys.executable, "-c", raising], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (1, "what was wrong\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_interrupt_stops_no_cleaning_up(number, tmp_path):
+    cleaning = f"""
+    try:
+        print("ready", flush=True)
+        time.sleep(30)
+    finally:
+        time.sleep(1)
+        Path({str(tmp_path / "clean")!r}).write_text("clean")
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(cleaning.strip()), tmp_path / "x"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert [process.stdout.readline() for _ in range(2)][1] == "ready\n"
+    for _ in range(3):
+        process.send_signal(number)
+        time.sleep(0.2)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert (tmp_path / "clean").read_text() == "clean"

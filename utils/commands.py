@@ -1,0 +1,92 @@
+"""What the command lines share: an expected error is one line, lost output stops nothing."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from utils.borders import OneLineError
+
+INTERRUPTS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no hang-up
+]
+INTERRUPTED = 130  # the status by which shells know Ctrl-C
+
+
+class _Output:
+    """A stream whose reader may leave and whose disk may fill: then the rest goes nowhere."""
+
+    def __init__(self, stream: TextIO | None):
+        if stream is None:  # it was closed
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        self.stream = stream
+        self.lost: OSError | None = None
+        with contextlib.suppress(AttributeError):
+            self.stream.reconfigure(errors="replace")  # letters that a terminal lacks
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self._attempt(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, action: Callable, *arguments: str) -> None:
+        try:
+            action(*arguments)
+        except OSError as error:
+            self.lost = error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def status(main: Callable[[], int]) -> int:
+    """The exit status of a command line's `main`: 1 after an expected error, 130 if interrupted.
+
+    Such an error is one line on stderr. Where output can no longer be written, what is computed is
+    finished all the same, and the status is 1 unless its reader left (`| head`). SIGTERM and a
+    closed terminal interrupt as Ctrl-C does, and once is enough: a second one stops no clean-up.
+    """
+    out, err = _Output(sys.stdout), _Output(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            with _interruptible():
+                code = main()
+        except KeyboardInterrupt as error:
+            print(error if str(error) else "interrupted", file=err)
+            code = INTERRUPTED
+        except OneLineError as error:
+            print(error, file=err)
+            code = 1
+        out.flush()
+        if out.lost and not isinstance(out.lost, BrokenPipeError):
+            print(f"the output could not be written: {out.lost.strerror}", file=err)
+            code = code or 1
+    return code
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Within, the first signal raises KeyboardInterrupt and further ones are ignored."""
+
+    def interrupt(*_):
+        for number in INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    kept = {number: signal.getsignal(number) for number in INTERRUPTS}
+    for number, handler in kept.items():
+        if handler != signal.SIG_IGN:  # nohup's wish
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
