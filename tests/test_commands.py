@@ -112,3 +112,20 @@ def test_a_second_interrupt_stops_no_cleaning_up(number, tmp_path):
     _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (130, "interrupted\n")
     assert (tmp_path / "clean").read_text() == "clean"
+
+
+def test_another_models_file_earlier_on_the_path_is_named(tmp_path):
+    (tmp_path / "models.py").write_text("")
+    code = f"import sys; sys.path.insert(1, {str(ROOT)!r}); import utils"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert (
+        f"finds {tmp_path / 'models.py'}, meant is {ROOT / 'models.py'}: put {ROOT} first" in last
+    )

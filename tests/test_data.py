@@ -116,6 +116,10 @@ def test_the_root_may_be_named_by_the_environment_or_begin_at_home(raw, small, m
     monkeypatch.setenv("MNIST_ROOT", f"~/{root.name}")
     assert torch.equal(load_mnist().train.images, small.train.images)
     assert torch.equal(load_mnist(f"~/{root.name}").train.images, small.train.images)
+    # A relative one lies in the project: a notebook and a command line mean the same folder.
+    monkeypatch.setenv("MNIST_ROOT", os.path.relpath(root, ROOT))
+    monkeypatch.chdir(root)
+    assert torch.equal(load_mnist().train.images, small.train.images)
 
 
 def test_another_data_set_loads_with_a_notice_printed_once(raw, mnist, capsys):

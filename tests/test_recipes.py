@@ -93,7 +93,7 @@ def test_candidates_decide_on_validation_and_differ_from_the_base():
     candidates = [base, *(recipe for _, recipe in others), *SHORT_CANDIDATES.values()]
     assert all(recipe.validation for recipe in candidates)
     assert base not in candidates[1:]
-    for recipe in (RECIPES["final"], RECIPES["short"]):
+    for recipe in (RECIPES["steps"], RECIPES["short"]):
         assert replace(recipe, validation=True) in candidates
         assert not recipe.validation
 

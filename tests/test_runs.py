@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from utils import plots, runs, store, tables
 from utils.analysis import best_test, final_gap, late_test, runs_meeting_brief, wobble
 from utils.data import ROOT
 from utils.engine import ENGINE_VERSION
-from utils.experiments import EXPERIMENTS, get_experiment
+from utils.experiments import EXPERIMENTS, FINALS, get_experiment
 from utils.recipes import RECIPES, Recipe
 from utils.records import RecordError
 from utils.runs import epoch_line, study, wanted_runs
@@ -70,6 +71,16 @@ def test_records_without_a_runs_folder_find_what_they_store(
     assert runs.runs(4, recipe=QUICK, data=small) == [live]
 
 
+def test_folders_named_by_the_environment_lie_in_the_project_or_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("MNIST_RUNS", "~/mine")
+    monkeypatch.setenv("MNIST_RECORDS", os.pathsep.join(["build/some", str(tmp_path / "others")]))
+    monkeypatch.chdir(tmp_path)
+    folders = [ROOT / "build" / "some", tmp_path / "others", tmp_path / "mine"]
+    assert store.record_folders() == folders
+
+
 def test_the_first_folder_counts_and_others_are_looked_at(small, tmp_path, monkeypatch):
     (live,) = runs.runs(4, recipe=QUICK, data=small)
     shutil.copytree(live.path.parent, tmp_path / "records" / "anything")
@@ -117,7 +128,7 @@ def test_what_7_with_a_rotation_stores_8_finds_and_the_reverse(
 
 
 def test_a_search_and_a_reference_run_are_not_the_plain_one():
-    searched, plain = (wanted_runs("9-search-steps")[0], wanted_runs("9-final")[0])
+    searched, plain = (wanted_runs("9-search-steps")[0], wanted_runs("9-steps")[0])
     assert searched.key("da7a") != replace(searched, measure_test=True).key("da7a")
     reference, fast = (wanted_runs(name)[0] for name in ("9-reference", "9"))
     assert (reference.config, reference.recipe) == (fast.config, fast.recipe)
@@ -254,7 +265,7 @@ def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no
     assert trial not in {record.path for record in runs.runs(4, data=mnist)}
     assert trial not in {record.path for record in study(["4"])["4"]}
     found = study(folders=[STUDY])
-    assert list(found) == [*map(str, MODELS), "9-final", "10-final"]
+    assert set(found) - set(FINALS) == set(map(str, MODELS))
     for name, records in found.items():
         assert {record.run.seed for record in records} <= set(EXPERIMENTS[name].seeds)
         assert all(record.path.is_relative_to(STUDY) for record in records)

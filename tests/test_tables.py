@@ -5,6 +5,7 @@ import torch
 
 from models import MODELS, SeparableConfig, build
 from utils.analysis import best_test, final_test, runs_meeting_brief, share_interval
+from utils.engine import ENGINE_VERSION
 from utils.recipes import PUBLISHED
 from utils.records import count_parameters
 from utils.runs import study
@@ -87,6 +88,13 @@ def test_results_show_ours_beside_the_published(found):
     assert "| parameters | 8,714 | 8,714 |" in table
     assert "99.29 % (epoch 14)" in table
     assert f"| **test accuracy** | **{final_test(found['4'])}** |" in table
+
+
+def test_results_on_other_data_stand_beside_nothing_published(found):
+    key = found["4"][0].run.key("e1")
+    other = [replace(found["4"][0], key=key, data_checksum="e1", engine_version=ENGINE_VERSION)]
+    assert "published" not in results(other)
+    assert "99.29" not in ladder_table({"4": other})
 
 
 def test_ladder_table_has_a_line_per_experiment(found):

@@ -15,7 +15,7 @@ from benchmarks import engines, gpu, report
 from utils import plots
 from utils.analysis import brief_met, final_test, runs_meeting_brief, verdict
 from utils.data import ROOT
-from utils.experiments import EXPERIMENTS, TRIALS, get_experiment
+from utils.experiments import EXPERIMENTS, FINALS, TRIALS, get_experiment
 from utils.files import atomic_file, write_atomically
 from utils.findings import FINDINGS
 from utils.recipes import Recipe, changes
@@ -34,15 +34,13 @@ PAGES = (
     ROOT / "docs" / "running.md",
     ROOT / "docs" / "log.md",
 )
-FINALS = ("9-final", "10-final")
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def claim_text(runs: dict[str, list[Record]]) -> str:
     """The study's claim: what the finals reach."""
     lines = []
-    for name in FINALS:
-        final = runs[name]
+    for final in (runs[name] for name in FINALS if name in runs):
         lowest = min(verdict(run).worst_of_last for run in final)
         lines.append(
             f"- **{final[0].parameters:,} parameters: {final_test(final)} test accuracy**; lowest "

@@ -1,6 +1,8 @@
 """The shared workings of the three notebooks; see the README's layout."""
 
+import importlib.util
 import sys
+from pathlib import Path
 
 
 def _expected_in_one_line(kind, error, trace, usual=sys.excepthook):
@@ -14,3 +16,11 @@ def _expected_in_one_line(kind, error, trace, usual=sys.excepthook):
 
 
 sys.excepthook = _expected_in_one_line
+
+_meant = Path(__file__).resolve().parent.parent / "models.py"
+_found = importlib.util.find_spec("models")
+if _found is None or Path(_found.origin or "").resolve() != _meant:
+    raise ImportError(
+        f"'import models' finds {_found.origin if _found else 'nothing'}, meant is {_meant}: "
+        f"put {_meant.parent} first on the path, e.g. with PYTHONPATH"
+    )

@@ -86,8 +86,8 @@ def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
 
 
 def examples(labels: Tensor, digits: Iterable[int] = range(10)) -> Tensor:
-    """Index of the first image of each digit."""
-    return torch.stack([(labels == digit).nonzero()[0, 0] for digit in digits])
+    """Index of the first image of each digit; of the first at all, where data lack a digit."""
+    return torch.stack([(labels == digit).int().argmax() for digit in digits])
 
 
 def warped(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:

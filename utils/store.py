@@ -44,13 +44,18 @@ PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
 def record_folders() -> list[Path]:
     """Where records are looked for, first match wins: $MNIST_RECORDS, else records/; then runs."""
     listed = os.environ.get("MNIST_RECORDS")
-    folders = [Path(folder) for folder in listed.split(os.pathsep)] if listed else [STUDY]
+    folders = list(map(_folder, listed.split(os.pathsep))) if listed else [STUDY]
     return folders if runs_folder() in folders else [*folders, runs_folder()]
 
 
 def runs_folder() -> Path:
     """Where live runs are stored: $MNIST_RUNS, else the ignored runs/."""
-    return Path(os.environ.get("MNIST_RUNS") or ROOT / "runs")
+    return _folder(os.environ.get("MNIST_RUNS") or "runs")
+
+
+def _folder(text: str) -> Path:
+    """A folder of that name; relative ones lie in the project, wherever a notebook runs."""
+    return ROOT / Path(text).expanduser()
 
 
 def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
