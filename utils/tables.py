@@ -184,11 +184,8 @@ def results(runs: list[Record]) -> str:
         ("lowest test accuracy of a run's last five epochs", worst, ""),
         ("runs that meet the brief (95 % interval of the share)", brief_met(runs), ""),
     ]
-    columns = (
-        "figure",
-        "here: mean ± SD over seeds, final epoch",
-        "published: best epoch, one seed",
-    )
+    ours, theirs = "here: mean ± SD over seeds, final epoch", "published: best epoch, one seed"
+    columns = ("figure", ours, theirs)
     shown = 3 if published else 2
     return markdown(columns[:shown], [row[:shown] for row in rows])
 
