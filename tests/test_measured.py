@@ -1,9 +1,11 @@
+import shutil
+
 import pytest
 
 from utils import measured, pictures
 from utils.measured import BINS, CONDITIONS, measure
 from utils.runs import study
-from utils.store import STUDY
+from utils.store import STUDY, load
 
 
 def test_what_is_stored_is_what_is_measured(mnist):
@@ -22,6 +24,17 @@ def test_what_is_stored_is_what_is_measured(mnist):
 
 def test_every_kept_network_of_the_study_is_measured_and_nothing_else():
     assert measured.load().keys() == measured.kept().keys()
+
+
+def test_a_run_of_ones_own_is_measured_and_one_without_weights_is_one_line(tmp_path, monkeypatch):
+    run = study(["1"], [STUDY])["1"][0]
+    monkeypatch.setattr(measured, "load", dict)
+    with pytest.raises(ValueError, match="the weights of no run of 1 are kept"):
+        measured.of([run])
+    for path in (run.path, run.weights_path):
+        shutil.copy(path, tmp_path)
+    (found,) = measured.of([load(tmp_path / run.path.name)])
+    assert len(found.wrong) == 10_000 - sum(run.confusion[digit][digit] for digit in range(10))
 
 
 def test_independent_chance_predicts_its_own_spread(monkeypatch):

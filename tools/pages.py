@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib import pyplot
 from PIL import Image
 
-from benchmarks import engines, gpu, report
+from benchmarks import browser, engines, gpu, report
 from utils import plots
 from utils.analysis import brief_met, final_test, runs_meeting_brief, verdict
 from utils.data import ROOT
@@ -125,6 +125,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "trials": trials_table(),
         "log": performance_log(),
         "statements": statements_table(),
+        "browser": browser.text(),
         "gpu": gpu.report(gpu.load()),
     }
 

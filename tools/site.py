@@ -43,8 +43,8 @@ class SiteError(RuntimeError):
 class Shown(nn.Module):
     """A network with its stages' maps as outputs: [1, 1, 28, 28] pixels 0..255 in.
 
-    Out come probabilities [1, 10], the maps of every stage, and where the head pools, the evidence
-    of each place of the last maps for each digit, [1, 10, H, W].
+    Out come logits and probabilities [1, 10], the maps of every stage, and where the head pools,
+    the evidence of each place of the last maps for each digit, [1, 10, H, W].
     """
 
     def __init__(self, run: Record):
@@ -53,7 +53,8 @@ class Shown(nn.Module):
         self.mean, self.deviation = run.statistics
         self.stages = [name for name, _ in self.network.named_children() if name != "head"]
         self.pooled = isinstance(self.network.head[0], nn.AvgPool2d)
-        self.outputs = ["probabilities", *self.stages, *(["evidence"] if self.pooled else [])]
+        answers = "logits", "probabilities"
+        self.outputs = [*answers, *self.stages, *(["evidence"] if self.pooled else [])]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """All outputs, named in `outputs`."""
@@ -66,7 +67,7 @@ class Shown(nn.Module):
         if self.pooled:
             places = x.shape[2] * x.shape[3]
             evidence = [nn.functional.conv2d(x, self.network.head[1].weight) / places]
-        return torch.softmax(logits, 1), *maps, *evidence
+        return logits, torch.softmax(logits, 1), *maps, *evidence
 
 
 def export(run: Record, path: Path) -> list[str]:

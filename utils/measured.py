@@ -5,13 +5,17 @@ under noise. That takes seconds a network, so the results are kept in records/me
 for each run's key; a test measures some of them again.
 """
 
+import functools
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from utils import store
 from utils.augment import warp
 from utils.commands import status
 from utils.data import Dataset, Split, load_mnist
@@ -89,6 +93,28 @@ def measure(run: Record, data: Dataset) -> Measured:
 def _right(network: nn.Module, run: Record, images: Tensor, labels: Tensor) -> float:
     answers = predict(network, images, run.statistics).argmax(1)
     return 100 * int((answers == labels).sum()) / len(labels)
+
+
+def of(runs: Sequence[Record]) -> list[Measured]:
+    """What is known of those of the runs whose weights are kept; your own are measured now.
+
+    Raises:
+        ValueError: if none is kept.
+    """
+    found = load()
+    for run in runs:
+        of_study = run.key in found or run.path.is_relative_to(STUDY)
+        if not of_study and run.weights_path.exists():
+            found[run.key] = _measured_now(run.path)
+    kept = [found[run.key] for run in runs if run.key in found]
+    if not kept:
+        raise ValueError(f"the weights of no run of {runs[0].run.name} are kept; train some")
+    return kept
+
+
+@functools.lru_cache(64)
+def _measured_now(path: Path) -> Measured:
+    return measure(store.load(path), load_mnist())
 
 
 def load() -> dict[str, Measured]:

@@ -105,11 +105,11 @@ def warped(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
 
 def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
     """Accuracy under a condition of `utils.measured`: the mean over seeds, and how far they lie."""
-    values, found = CONDITIONS[condition], measured.load()
+    values = CONDITIONS[condition]
     unit = {"turned": "degrees", "shifted": "pixels", "noise": "share of full ink"}[condition]
     series = {}
     for name, runs in groups.items():
-        kept = [found[run.key].accuracy[condition] for run in runs if run.key in found]
+        kept = [each.accuracy[condition] for each in measured.of(runs)]
         series[f"{called(name)} (n = {len(kept)})"] = (
             values, [statistics.mean(each) for each in zip(*kept, strict=True)]
         )  # fmt: skip
@@ -126,8 +126,7 @@ CAPTION = {"turned": "turned", "shifted": "shifted to the right and down", "nois
 
 def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> Figure:
     """The test images that more than a share `most` of the measured networks get wrong."""
-    found = measured.load()
-    kept = [found[run.key] for run in runs if run.key in found]
+    kept = measured.of(runs)
     missed = collections.Counter(index for each in kept for index in each.wrong)
     every = sorted((i for i, n in missed.items() if n > most * len(kept)), key=lambda i: -missed[i])
     disputed = sum(index in DISPUTED for index in every)
@@ -144,8 +143,7 @@ def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> F
 
 def calibration(runs: Sequence[Record]) -> Figure:
     """How often networks are right against how sure they are, over all measured seeds."""
-    found = measured.load()
-    kept = [found[run.key] for run in runs if run.key in found]
+    kept = measured.of(runs)
     bins = [map(sum, zip(*(each.bins[b] for each in kept), strict=True)) for b in range(BINS)]
     filled = [(total / n, right / n, n) for n, total, right in map(tuple, bins) if n]
     images_ = sum(n for *_, n in filled)
@@ -172,8 +170,7 @@ def seed_spread(runs: Sequence[Record]) -> str:
     If image i is missed with probability p_i, independently of the others, then the number of
     mistakes has the variance sum of p_i (1 - p_i). Source: Jordan, 2023.
     """
-    found = measured.load()
-    kept = [found[run.key] for run in runs if run.key in found]
+    kept = measured.of(runs)
     if len(kept) < 3:
         return f"{runs[0].run.name}: {len(kept)} networks are kept; this takes 3 or more"
     total, n = sum(kept[0].bins[b][0] for b in range(BINS)), len(kept)

@@ -56,7 +56,8 @@ async function show() {
   let first = null;
   for (const [index, net] of nets.entries()) {
     if (!sessions.has(net.name)) continue;
-    const output = await sessions.get(net.name).run({ pixels: tensor });
+    const looked = net.name === which.value, session = sessions.get(net.name);
+    const output = await session.run({ pixels: tensor }, looked ? session.outputNames : ["probabilities"]);
     const shares = [...output.probabilities.data], digit = shares.indexOf(Math.max(...shares));
     const cells = rows[index].cells;
     cells[2].textContent = digit;
@@ -65,7 +66,7 @@ async function show() {
       cells[3 + d].style.fontWeight = d === digit ? "bold" : "normal";
     });
     first ??= `${net.name} reads ${digit}, at ${Math.round(100 * shares[digit])} %`;
-    if (net.name === which.value) look(net, output, digit);
+    if (looked) look(net, output, digit);
   }
   if (pixels === input) say(first ?? "No network could be loaded.");
   busy = false;
@@ -211,7 +212,19 @@ table();
 await load(nets[0]);
 example = 0;
 await take(decoded(examples[0]));
+window.firstAnswer = performance.now(); // milliseconds since the page was asked for
 await Promise.all(nets.slice(1).map(load));
 await show();
 window.ready = true;
-window.page = { take, read, readBoard, photo, forget, prepare, grey, latest: () => pixels };
+/** The logits of one network for many images, 784 bytes each. */
+async function logits(name, bytes) {
+  const found = [];
+  for (let start = 0; start < bytes.length; start += 784) {
+    const image = Float32Array.from(bytes.subarray(start, start + 784));
+    const feeds = { pixels: new ort.Tensor("float32", image, [1, 1, 28, 28]) };
+    found.push([...(await sessions.get(name).run(feeds, ["logits"])).logits.data]);
+  }
+  return found;
+}
+
+window.page = { logits, decoded, take, read, readBoard, photo, forget, prepare, grey, latest: () => pixels };

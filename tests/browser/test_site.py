@@ -1,11 +1,9 @@
 """The built site in a real Chromium: `make test-browser` builds it first."""
 
-import functools
-import http.server
+import base64
 import json
 import os
 import re
-import threading
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -14,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.browser import served
 from tests.browser.conftest import CHROMIUM
 from tests.test_digit import photo, several
 from tools.site import NPM, SITE, Shown
@@ -33,24 +32,10 @@ AXE = NPM / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = [("light", 1200), ("dark", 1200), ("light", 380), ("dark", 380)]
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def base():
-    serve = functools.partial(Handler, directory=SITE)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +98,18 @@ def pixels(page, image: torch.Tensor) -> list[dict]:
     ]
 
 
+def test_the_exported_networks_have_the_logits_of_pytorchs(draw, mnist):
+    images = mnist.test.images[:1_000]
+    text = base64.b64encode(bytes(images.flatten().tolist())).decode()
+    for net in json.loads((SITE / "nets" / "nets.json").read_text())["nets"]:
+        run = study([net["name"]], [STUDY])[net["name"]][0]
+        with torch.no_grad():
+            expected = torch.cat([Shown(run).eval()(i[None, None].float())[0] for i in images])
+        script = "([name, text]) => page.logits(name, page.decoded(text))"
+        found = torch.tensor(draw.evaluate(script, [net["name"], text]))
+        assert (found - expected).abs().max() <= 1e-4, net["name"]
+
+
 def test_two_hundred_test_digits_are_read_as_pytorch_reads_them(draw, mnist):
     listed = json.loads((SITE / "nets" / "nets.json").read_text())["nets"]
     groups = study(folders=[STUDY])
@@ -120,7 +117,7 @@ def test_two_hundred_test_digits_are_read_as_pytorch_reads_them(draw, mnist):
     agree = dict.fromkeys(shown, 0)
     for image in mnist.test.images[:200]:
         with torch.no_grad():
-            expected = {n: s(image[None, None].float())[0][0] for n, s in shown.items()}
+            expected = {n: s(image[None, None].float())[1][0] for n, s in shown.items()}
         for row in pixels(draw, image):
             same = row["digit"] == int(expected[row["name"]].argmax())
             near = max(

@@ -1,0 +1,116 @@
+"""How fast the page to draw on answers: `make site`, then `python -m benchmarks.browser`.
+
+The page is served from this machine, so that a network's speed is not measured. Results go to
+benchmarks/browser.json.
+"""
+
+import functools
+import http.server
+import json
+import os
+import statistics
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.browser.conftest import CHROMIUM
+from tools.site import SITE
+from utils.data import ROOT
+from utils.engine import processor_kind
+from utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+RESULTS = ROOT / "benchmarks" / "browser.json"
+LOADS, STROKES = 5, 50
+# Each stroke is prepared and answered by every network, and drawn; then the browser gets its turn.
+STROKE = """async (count) => {
+  const taken = [];
+  for (let turn = 0; turn < count; turn++) {
+    const started = performance.now();
+    await page.readBoard();
+    taken.push(performance.now() - started);
+    await new Promise((resume) => setTimeout(resume));
+  }
+  return taken;
+}"""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a folder as a web server shows it."""
+    serve = functools.partial(_Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def log_message(self, *_):
+        pass
+
+
+def measure(browser: "Browser", address: str) -> dict:
+    """Seconds to the first answer of a page loaded anew, and milliseconds a stroke (medians)."""
+    first = []
+    for _ in range(LOADS):
+        context = browser.new_context()  # with an empty cache
+        page = context.new_page()
+        page.goto(address + "draw.html")
+        page.wait_for_function("window.ready", timeout=60_000)
+        first.append(page.evaluate("window.firstAnswer") / 1000)
+        strokes = page.evaluate(STROKE, STROKES)
+        networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
+        context.close()
+    return {
+        "first_answer_s": statistics.median(first),
+        "stroke_ms": statistics.median(strokes),
+        "networks": networks,
+        "cores": os.cpu_count(),
+        "kind": processor_kind(),
+    }
+
+
+def text() -> str:
+    """Markdown: what was measured."""
+    if not RESULTS.exists():
+        return "The page's speed is **unmeasured**."
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return (
+        f"In Chromium on {found['cores']} cores with {found['kind']} the first answer comes "
+        f"{found['first_answer_s']:.2f} s after the page is asked for, and a stroke is answered by "
+        f"all {found['networks']} networks, one of them with all its maps, within "
+        f"{found['stroke_ms']:.0f} ms."
+    )
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    if not CHROMIUM or not (SITE / "index.html").exists():
+        print("this takes Chromium (on Debian: apt-get install chromium) and `make site`",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    from playwright.sync_api import sync_playwright  # `make site` brings it
+
+    with sync_playwright() as started, served(SITE) as address:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = measure(browser, address)
+        browser.close()
+    write_atomically(RESULTS, json.dumps(found, indent=1) + "\n")
+    print(text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
