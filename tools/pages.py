@@ -6,12 +6,14 @@ Pages are README.md and some in benchmarks/ and docs/. What stands between the c
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from matplotlib import pyplot
 from PIL import Image
 
 from benchmarks import browser, engines, gpu, report
+from tools import reliability
 from utils import plots
 from utils.analysis import brief_met, final_test, runs_meeting_brief, verdict
 from utils.data import ROOT
@@ -21,7 +23,7 @@ from utils.findings import FINDINGS
 from utils.recipes import Recipe, changes
 from utils.records import Record, count_parameters
 from utils.runs import study
-from utils.store import STUDY
+from utils.store import STUDY, load_all
 from utils.tables import ladder_table, markdown
 from utils.trials import performance_log
 
@@ -33,6 +35,7 @@ PAGES = (
     ROOT / "docs" / "plan.md",
     ROOT / "docs" / "running.md",
     ROOT / "docs" / "log.md",
+    ROOT / "docs" / "reliability.md",
 )
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -126,8 +129,19 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "log": performance_log(),
         "statements": statements_table(),
         "browser": browser.text(),
+        "reliability": reliability.report(reliability.stored()),
+        "processors": processors_table(),
         "gpu": gpu.report(gpu.load()),
     }
+
+
+def processors_table() -> str:
+    """Markdown: how many records each kind of processor made, and in what precision."""
+    made = Counter(
+        (record.processor, record.engine.precision) for record in load_all([STUDY]).values()
+    )
+    rows = [(kind, precision, count) for (kind, precision), count in sorted(made.items())]
+    return markdown(("processor", "precision", "records"), rows, left=2)
 
 
 def picture_alt(runs: dict[str, list[Record]]) -> str:

@@ -1,4 +1,4 @@
-"""Try what must not go wrong, and count: `python -m tools.reliability [flips] [kills] [values]`.
+"""Try what must not go wrong, and count: `python -m tools.reliability [flips] [values] ...`.
 
 The counts go to docs/reliability.json, from which docs/reliability.md is generated.
 """
@@ -6,7 +6,9 @@ The counts go to docs/reliability.json, from which docs/reliability.md is genera
 import contextlib
 import json
 import os
+import platform
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy
@@ -27,6 +30,7 @@ from tools import mutants
 from utils.borders import OneLineError
 from utils.data import ROOT, load_mnist
 from utils.digit import as_mnist
+from utils.engine import best_engine, processor
 from utils.files import write_atomically
 from utils.measure import raw_pixels
 from utils.recipes import Recipe
@@ -177,27 +181,55 @@ def planted() -> dict[str, int]:
     return {"planted": len(found), "caught": sum(found.values())}
 
 
-TRIALS = {"flips": flips, "values": values, "kills": kills, "mutants": planted}
+def tests() -> dict[str, dict[str, int | str]]:
+    """Run the tests in the project's environment; what other Pythons found before is kept."""
+    ended = subprocess.run(["make", "unit", "nbval"], cwd=ROOT, capture_output=True, text=True)
+    here = {
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "processor": processor(best_engine()),
+    }
+    for outcome in ("passed", "failed"):
+        here[outcome] = sum(map(int, re.findall(rf"(\d+) {outcome}", ended.stdout)))
+    return stored().get("tests", {}) | {platform.python_version(): here}
+
+
+TRIALS = {"flips": flips, "values": values, "kills": kills, "mutants": planted, "tests": tests}
 
 
 def report(found: dict) -> str:
     """Markdown: the counts."""
     rows = []
     for kind, counts in found.get("flips", {}).items():
-        total = sum(counts.values())
-        rows.append((f"a byte changed in {kind}", total, f"{counts.get('result', 0)} unnoticed, "
-                     f"{counts.get('traceback', 0)} tracebacks"))  # fmt: skip
+        outcome = f"{_of(counts, 'result')} unnoticed, {_of(counts, 'traceback')} tracebacks"
+        rows.append((f"a byte changed in {kind}", sum(counts.values()), outcome))
     if counts := found.get("values"):
-        total = sum(counts.values())
-        rows.append(("a value that does not fit", total, f"{counts.get('traceback', 0)} tracebacks,"
-                     f" {counts.get('result', 0)} accepted as they are"))  # fmt: skip
+        outcome = (
+            f"{_of(counts, 'one line')} answered by one line, {_of(counts, 'result')} fit after "
+            f"all, {_of(counts, 'traceback')} tracebacks"
+        )
+        rows.append(("a value of the wrong kind", sum(counts.values()), outcome))
     if counts := found.get("kills"):
-        rows.append(("a sweep killed, and run again", counts["kills"],
-                     f"{counts['identical']} with the same bits, {counts['orphans']} processes left"
-                     f" behind, {counts['torn files']} torn files"))  # fmt: skip
+        outcome = (
+            f"{_of(counts, 'identical')} with the same bits, {_of(counts, 'orphans')} processes "
+            f"left behind, {_of(counts, 'torn files')} torn files"
+        )
+        rows.append(("a sweep killed, and run again", counts["kills"], outcome))
     if counts := found.get("mutants"):
         rows.append(("a bug planted", counts["planted"], f"{counts['caught']} caught by a test"))
+    for python, counts in sorted(found.get("tests", {}).items(), key=_numbers):
+        tried = f"the tests, Python {python}, torch {counts['torch']}, numpy {counts['numpy']}"
+        outcome = f"{counts['passed']} passed, {counts['failed']} failed"
+        rows.append((f"{tried}; {counts['processor']}", 1, outcome))
     return markdown(("what was tried", "times", "outcome"), rows, left=1)
+
+
+def _of(counts: dict[str, int], outcome: str) -> str:
+    return f"{counts.get(outcome, 0):,}"
+
+
+def _numbers(item: tuple[str, dict]) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", item[0])]
 
 
 def stored() -> dict:

@@ -164,6 +164,7 @@ def contents(draw: bool) -> str:
     more = [
         "docs/plan",
         "docs/log",
+        "docs/reliability",
         "benchmarks/README",
         "docs/running",
         "docs/house",
