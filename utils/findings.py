@@ -28,6 +28,7 @@ from utils.analysis import (
     wobble,
 )
 from utils.commands import status
+from utils.experiments import FINALS
 from utils.recipes import PUBLISHED
 from utils.records import Record
 from utils.runs import study
@@ -56,6 +57,11 @@ class Finding:
             return mean_interval(self.measure(records[0]))
         compare = paired_difference if self.paired else difference
         return compare(*records, self.measure)
+
+    @property
+    def of_finals(self) -> bool:
+        """Whether it is about finals, and not about the ten and what they are made of."""
+        return any(name in FINALS for name in self.names)
 
     def beyond(self, effect: Interval) -> int:
         """1 if the interval lies wholly on the stated side, -1 if on the other, else 0."""
@@ -143,12 +149,17 @@ def findings(model: int | None = None, without: int | None = None) -> list[Judge
     return found
 
 
-def sentences(model: int) -> str:
-    """Markdown: the findings of one model, a sentence each, with effect, interval and n."""
+def sentences(model: int | None = None) -> str:
+    """Markdown: a sentence a finding, with effect, interval and n.
+
+    Args:
+        model: one of the ten; None for the findings about finals, which belong to none of them.
+    """
     return "\n".join(
         f"- **{judged.outcome}**: {judged.finding.statement}: {judged.effect}, n = {judged.n}"
         + (f"; without seed {judged.leans_on} not so" if judged.leans_on is not None else "")
         for judged in findings(model)
+        if judged.finding.of_finals == (model is None)
     )
 
 
