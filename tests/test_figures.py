@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from matplotlib import pyplot
 
 from models import MODELS, SeparableConfig, build
+from tests.conftest import subset
 from utils import findings, lesson, look, pictures, plots
 from utils.data import Split
 from utils.digit import read_digit
@@ -80,6 +83,22 @@ def test_figures_of_networks(mnist, found, check):
         check(look.parameters(network))
     check(look.evidence(network, mnist.test.images[:2], record.statistics))
     check(look.parameters(build(SeparableConfig((6, 8, 8))).eval()))
+
+
+def test_gates_are_averaged_by_digit(mnist, check):
+    some = subset(mnist, 10, 200).test
+    torch.manual_seed(0)
+    network = build(replace(MODELS[10], squeeze_excitation=4)).eval()
+    check(look.gates(network, some, (0.13, 0.31)))
+    network.edges.gate.scale_activation = torch.nn.Hardsigmoid()
+    last = network.edges.gate.fc2
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, 3.0)  # wide open, whatever the image
+    first, *_ = look.gate_means(network, some, (0.13, 0.31))
+    assert first.shape == (10, 12)
+    assert torch.equal(first, torch.ones(10, 12))
+    with pytest.raises(ValueError, match="has no gates"):
+        look.gate_means(build(10), some, (0.13, 0.31))
 
 
 def test_evidence_adds_up_to_the_logits(mnist, found):

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import MODELS
+from models import MODELS, SeparableConfig
 from utils.borders import Seed, check, checked
 from utils.experiments import EXPERIMENTS, TRIALS, get_experiment
 from utils.recipes import (
@@ -19,8 +20,11 @@ from utils.recipes import (
     Recipe,
     changes,
 )
+from utils.records import count_parameters
+from utils.runs import wanted_runs
 from utils.tables import hand_count
 
+SMALL = SeparableConfig((8, 8, 8))
 NAN, INF = float("nan"), float("inf")
 
 
@@ -215,6 +219,40 @@ def test_any_value_of_any_field_is_kept_or_refused_in_one_line(name, value):
         assert kept == (tuple(value) if isinstance(value, list) else value)
         json.dumps(dataclasses.asdict(recipe), allow_nan=False)  # a key can be made of it
         assert type(kept) in (type(getattr(Recipe(), name)), tuple)
+
+
+FIELDS = [(MODELS[9], field.name) for field in dataclasses.fields(MODELS[9])]
+FIELDS += [(SMALL, field.name) for field in dataclasses.fields(SMALL)]
+
+
+@settings(max_examples=200, database=None, derandomize=True, deadline=None)
+@given(field=st.sampled_from(FIELDS), value=VALUES)
+def test_any_value_of_any_config_field_builds_or_is_refused_in_one_line(field, value):
+    config, name = field
+    try:
+        changed = replace(config, **{name: value})
+    except ValueError as error:
+        refused = str(error)
+        assert len(refused.splitlines()) == 1
+        assert name in refused or "channels can only change" in refused
+    else:
+        assert getattr(changed, name) == value
+        with contextlib.suppress(RuntimeError):  # torch's own, at a network too large to be
+            assert count_parameters(changed) > 0
+
+
+@settings(max_examples=200, database=None, derandomize=True, deadline=None)
+@given(value=st.one_of(VALUES, st.integers(2**62, 2**65)))
+def test_any_value_as_a_seed_is_wanted_or_refused_in_one_line(value):
+    try:
+        found = wanted_runs(4, value)
+    except ValueError as error:
+        refused = str(error)
+        assert len(refused.splitlines()) == 1
+    else:
+        asked = value if isinstance(value, list | tuple) else [value]
+        own = EXPERIMENTS["4"].seeds
+        assert [run.seed for run in found] == list(own if value is None else dict.fromkeys(asked))
 
 
 def test_every_trial_changes_its_base_and_nothing_sees_the_test_set():

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models import MODELS
 from tests.conftest import QUICK, RUN, forge, seal, unseal
 from utils import data, store
 from utils.data import DataError, load_mnist
 from utils.engine import ENGINE_VERSION
-from utils.records import RecordError
+from utils.records import RecordError, unsealed
 from utils.store import load, load_network
 
 
@@ -200,6 +202,41 @@ def test_a_forged_and_resealed_record_is_one_line(record, change, message):
 def test_a_forger_who_computes_the_key_must_make_all_parts_agree(record, change):
     record.path.write_text(forge(record.path.read_text(), change, key=True))
     assert_refused(record.path)
+
+
+ANY = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, database=None, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere_in_a_record_changes_nothing_unnoticed(trained, data):
+    """Forged and sealed again: refused in one line, or what it says agrees with itself."""
+    text = trained.path.read_text()
+    value = data.draw(ANY)
+
+    def change(content: dict) -> None:
+        while True:
+            keys = list(content) if isinstance(content, dict) else range(len(content))
+            key = data.draw(st.sampled_from(keys))
+            inner = content[key]
+            if isinstance(inner, dict | list) and inner and data.draw(st.booleans()):
+                content = inner
+            else:
+                content[key] = value
+                return
+
+    try:
+        found = unsealed(forge(text, change))
+    except ValueError as error:
+        refused = str(error)
+        assert len(refused.splitlines()) == 1
+    else:
+        assert found.key == trained.key
+        assert found.test_accuracy[-1] == trained.test_accuracy[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from dataclasses import replace
@@ -110,6 +111,16 @@ def test_equal_settings_are_the_same_experiment(experiment, changes, name):
     assert run.name == name
     assert run == same
     assert run.key("da7a") == same.key("da7a")
+
+
+def test_training_and_replaying_ask_nobody(small, monkeypatch):
+    def refused(*_):
+        raise OSError("no network here")
+
+    for name in ("connect", "connect_ex", "sendto", "bind"):
+        monkeypatch.setattr(socket.socket, name, refused)
+    live = runs.runs(4, recipe=QUICK, data=small)
+    assert runs.runs(4, recipe=QUICK, data=small) == live
 
 
 @pytest.mark.parametrize("first", [7, 8])

@@ -1,6 +1,7 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy
 import pytest
@@ -141,6 +142,22 @@ def test_a_record_that_is_no_file(record):
     record.path.rmdir()
     with pytest.raises(RecordError, match="cannot be read: No such file"):
         load(record.path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_file_is_closed_before_it_replaces_another(record, monkeypatch):
+    """Windows replaces no open file."""
+    replace_, opened = os.replace, []
+
+    def watched(source, target):
+        links = (link for link in Path("/proc/self/fd").iterdir() if link.exists())
+        opened.extend(link for link in links if link.resolve() == Path(source).resolve())
+        replace_(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    write_atomically(record.path, "new")
+    assert record.path.read_text() == "new"
+    assert not opened
 
 
 def test_an_interrupted_write_leaves_the_old_record(record, monkeypatch):

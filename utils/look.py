@@ -280,6 +280,44 @@ def _spreads(network: nn.Module, images: Tensor, statistics: tuple[float, float]
     return found
 
 
+def gates(network: nn.Module, test: Split, statistics: tuple[float, float]) -> Figure:
+    """How far each gate (Squeeze-and-Excitation) opens on average, for each true digit."""
+    found = gate_means(network, test, statistics)
+    apart = max(float((values.amax(0) - values.amin(0)).max()) for values in found)
+    title = f"The gates know the digit: one opens {apart:.2f} further for one digit than another"
+    alt = f"Mean opening of every gate in {len(found)} stages, a row for each digit"
+    figure, axes = grid(1, len(found), (8, 3.2), title, alt)
+    for number, (axis, values) in enumerate(zip(axes[0], found, strict=True), 1):
+        axis.axis("on")
+        shown = axis.imshow(values.numpy(), cmap=INK, vmin=0, vmax=1, aspect="auto")
+        axis.set(title=f"stage {number}", xlabel="channel", yticks=range(10))
+        axis.grid(False)
+    axes[0, 0].set_ylabel("digit")
+    figure.colorbar(shown, ax=axes[0].tolist(), label="mean factor, 0 to 1")
+    return figure
+
+
+def gate_means(network: nn.Module, test: Split, statistics: tuple[float, float]) -> list[Tensor]:
+    """Of each gate the mean factor by digit and channel, [10, C].
+
+    Raises:
+        ValueError: for a network without gates.
+    """
+    found: dict[nn.Module, list[Tensor]] = {}
+    for layer in network.modules():
+        if hasattr(layer, "scale_activation"):  # torchvision's SqueezeExcitation
+            seen = found[layer] = []
+            layer.scale_activation.register_forward_hook(
+                lambda _, __, output, seen=seen: seen.append(output.flatten(1))
+            )
+    if not found:
+        raise ValueError("the network has no gates: set squeeze_excitation in its config")
+    predict(network, test.images, statistics)
+    factors = [torch.cat(seen) for seen in found.values()]
+    of_digit = [test.labels == digit for digit in range(10)]
+    return [torch.stack([values[rows].mean(0) for rows in of_digit]) for values in factors]
+
+
 def parameters(network: nn.Module) -> Figure:
     """Every learned number of a network on one page, in the order data passes them."""
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]

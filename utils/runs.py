@@ -86,6 +86,8 @@ def wanted_runs(
     elif not isinstance(seeds, Iterable):
         seeds = (seeds,)
     seeds = [check(Seed, seed, "seed") for seed in seeds]
+    if not seeds:
+        raise ValueError("seeds: there is none; give one or more, such as 0 or range(3)")
     return [
         Run(_name(str(experiment), changed), seed=seed, **_settings(changed))
         for seed in dict.fromkeys(seeds)
