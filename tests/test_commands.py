@@ -129,3 +129,30 @@ def test_another_models_file_earlier_on_the_path_is_named(tmp_path):
     assert (
         f"finds {tmp_path / 'models.py'}, meant is {ROOT / 'models.py'}: put {ROOT} first" in last
     )
+
+
+def test_a_user_without_a_name_trains_like_any_other(small_root):
+    """Containers have such users; torch asks for the name at its first optimizer."""
+    pytest.importorskip("pwd")
+    code = """
+import os, pwd
+def nobody(*_):
+    raise KeyError("getpwuid(): uid not found: 54321")
+pwd.getpwuid = nobody
+for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+    os.environ.pop(name, None)
+from models import MODELS
+from utils.data import load_mnist
+from utils.recipes import Recipe
+from utils.training import fit
+print(len(fit(MODELS[4], Recipe(epochs=1), load_mnist(), 0).history))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"MNIST_ROOT": str(small_root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout, ended.returncode) == ("1\n", 0), ended.stderr

@@ -1,6 +1,8 @@
 """The shared workings of the three notebooks; see the README's layout."""
 
+import getpass
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -24,3 +26,8 @@ if _found is None or Path(_found.origin or "").resolve() != _meant:
         f"'import models' finds {_found.origin if _found else 'nothing'}, meant is {_meant}: "
         f"put {_meant.parent} first on the path, e.g. with PYTHONPATH"
     )
+
+try:
+    getpass.getuser()
+except (KeyError, OSError):  # a container's user without a name, for which torch asks
+    os.environ["LOGNAME"] = "nobody"
