@@ -2,6 +2,7 @@ import contextlib
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -199,17 +200,16 @@ def test_a_sweep_on_other_data_replaces_no_record(
     assert all(load_network(record) for record in after.values())
 
 
-def impatient(target, **options):
-    return Client(target, **options | {"timeout": 1})
-
-
 def test_a_cluster_that_cannot_be_used_is_one_line(small_root, cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_ROOT", str(small_root))
     run = Run("4-quick", MODELS[4], QUICK)
-    monkeypatch.setattr(sweep_module, "Client", impatient)
-    for address in ("tcp://127.0.0.1:9", "nonsense://", "tcp://"):
-        with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address} "):
-            run_sweep([run], tmp_path, address=address)
+    monkeypatch.setattr(sweep_module, "PATIENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # such as a dashboard, or a web page
+        other = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        for address in ("tcp://127.0.0.1:9", other, "nonsense://", "tcp://"):
+            with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address} "):
+                run_sweep([run], tmp_path, address=address)
+    monkeypatch.setattr(sweep_module, "PATIENCE", 10)
     address = cluster.scheduler_address
     monkeypatch.setattr(sweep_module, "ENGINE_VERSION", 99)
     with pytest.raises(ClusterError, match=r"runs engine version \d+, this is version 99"):

@@ -7,6 +7,7 @@ costs only the run it was at, which Dask repeats.
 """
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 import dask
 import torch
 from distributed import Client, LocalCluster, TimeoutError, as_completed, get_worker
-from distributed.comm import get_address_host_port
+from distributed.comm import connect, get_address_host_port
 
 from utils.borders import OneLineError
 from utils.commands import status
@@ -32,6 +33,7 @@ from utils.runs import wanted_runs
 from utils.store import check_writable, load_all, place, runs_folder, train
 from utils.training import EpochRow
 
+PATIENCE = 10  # seconds, with a scheduler that does not answer
 LOCAL = {
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,  # or `keep_memory` misses threads
     **{f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")},
@@ -98,6 +100,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         try:
             if address:
                 get_address_host_port(address)  # a client of a malformed one could not be closed
+                asyncio.run(_answered(address))
             else:
                 cluster = LocalCluster(
                     n_workers=workers,
@@ -108,8 +111,8 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
                 )
                 stack.enter_context(cluster)
             target = address or cluster
-            client = stack.enter_context(Client(target, timeout=10, set_as_default=False))
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            client = stack.enter_context(Client(target, timeout=PATIENCE, set_as_default=False))
+        except (OSError, ValueError, TypeError, RuntimeError, TimeoutError) as error:
             if not address:
                 raise ClusterError(
                     f"no workers can be started here: {_first_line(error)}"
@@ -123,11 +126,17 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         yield client
 
 
+async def _answered(address: str) -> None:
+    """Wait for a Dask scheduler's greeting, for which a client itself would wait for ever."""
+    comm = await asyncio.wait_for(connect(address, timeout=PATIENCE), 1.2 * PATIENCE)
+    await comm.close()
+
+
 def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with workers that would compute other numbers."""
     start = "start some in this project's folder: 'PYTHONPATH=. dask worker ADDRESS --nthreads 1'"
     try:
-        client.wait_for_workers(1, timeout=10)
+        client.wait_for_workers(1, timeout=PATIENCE)
         versions = {client.run_on_scheduler(_engine_version)}  # it unpacks what is sent, too
         versions |= set(client.run(_engine_version).values())
     except TimeoutError:
