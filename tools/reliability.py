@@ -125,7 +125,7 @@ def values() -> dict[str, int]:
 
 def kills(count: int = KILLS) -> dict[str, int]:
     """Kill a sweep at random moments: its parent, a worker or all; then run it to its end."""
-    chance, seen = random.Random(0), Counter()
+    chance, seen, before = random.Random(0), Counter(), _shared_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         reference = _checksums(_sweep(folder / "reference").wait() or folder / "reference")
@@ -148,7 +148,13 @@ def kills(count: int = KILLS) -> dict[str, int]:
             seen["kills"] += 1
             seen["identical"] += _checksums(store) == reference
             seen["torn files"] += len(list(store.rglob(".part-*")))
+    seen["shared memory"] = len(_shared_memory() - before)
     return dict(seen)
+
+
+def _shared_memory() -> set[str]:
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
 def _sweep(store: Path) -> subprocess.Popen:
@@ -212,7 +218,8 @@ def report(found: dict) -> str:
     if counts := found.get("kills"):
         outcome = (
             f"{_of(counts, 'identical')} with the same bits, {_of(counts, 'orphans')} processes "
-            f"left behind, {_of(counts, 'torn files')} torn files"
+            f"and {_of(counts, 'shared memory')} segments of shared memory left behind, "
+            f"{_of(counts, 'torn files')} torn files"
         )
         rows.append(("a sweep killed, and run again", counts["kills"], outcome))
     if counts := found.get("mutants"):
