@@ -278,7 +278,7 @@ def _passed(grad, y, x, factors, summands, kind, scale, dropped, out):
     else:
         for lane in range(out.size):
             out[lane] = _widen(grad[lane])
-    if kind != RELU:
+    if kind != RELU and not (kind == IDENTITY and scale == 1):
         z = np.empty(out.size, np.float32)
         for lane in range(out.size):
             z[lane] = factors[lane] * _widen(x[lane]) + summands[lane]
@@ -296,11 +296,14 @@ def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx
     before, after = _scales(kind, p)
     factor = weight * inverse / before
     factors, summands = _tiled(factor, lanes_), _tiled(bias / before - factor * mean, lanes_)
-    passed = np.empty(lanes_, np.float32)
+    # What is dear to compute twice is kept from the first loop for the second.
+    dear = kind == SILU or kind == HARDSWISH
+    kept = np.empty((x.shape[0] if dear else 1, lanes_), np.float32)
     first, second = np.zeros(lanes_, np.float32), np.zeros(lanes_, np.float32)
     d_bias, d_weight = np.zeros(channels), np.zeros(channels)
     for start in range(0, x.shape[0], BLOCK):
         for row in range(start, min(start + BLOCK, x.shape[0])):
+            passed = kept[row if dear else 0]
             _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
             for lane in range(lanes_):
                 first[lane] += passed[lane]
@@ -315,7 +318,9 @@ def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx
     of_x = _tiled(-weight * inverse * inverse * d_weight / pixels, lanes_)
     constant = _tiled(-weight * inverse * d_bias / pixels, lanes_)
     for row in range(x.shape[0]):
-        _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
+        passed = kept[row if dear else 0]
+        if not dear:
+            _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
         for lane in range(lanes_):
             centred = _widen(x[row, lane]) - means[lane]
             value = of_grad[lane] * passed[lane] + of_x[lane] * centred + constant[lane]
