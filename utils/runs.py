@@ -20,7 +20,9 @@ from utils.store import load_all, runs_folder, train, verify
 from utils.training import EpochRow
 
 BAR = "{n:.1f} of {total} epochs |{bar}| {remaining} left"
-FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
+# Seeds that train where none is recorded, and kept networks that are measured again where many
+# are (`make evidence` measures all): enough for a spread, few enough to wait for.
+FEW = 3
 
 
 def runs(
@@ -33,6 +35,7 @@ def runs(
 ) -> list[Record]:
     """The records of an experiment, one per seed: replayed and verified, or trained now.
 
+    Every record's seal is checked, and three networks at most are measured again.
     Prints one line for all that are replayed, and a line per epoch while one trains. A changed
     recipe or network makes another experiment, whose records serve as any other's do.
 
@@ -58,8 +61,17 @@ def runs(
         wanted, found = _recorded_or_first(wanted, found)
     replayed = [record for record in found if record]
     if replayed:
-        _print_replayed(wanted[0].name, replayed, [verify(record, data) for record in replayed])
+        _print_replayed(wanted[0].name, replayed, _measured_again(replayed, data))
     return [record or _train(run, data) for run, record in zip(wanted, found, strict=True)]
+
+
+def _measured_again(replayed: list[Record], data: Dataset) -> list[Record]:
+    """The first of them whose weights are kept, each measured again."""
+    again: list[Record] = []
+    for record in replayed:
+        if len(again) < FEW and verify(record, data):
+            again.append(record)
+    return again
 
 
 def _recorded_or_first(wanted: list[Run], found: list[Record | None]) -> tuple[list, list]:
@@ -154,9 +166,8 @@ def _train(run: Run, data: Dataset) -> Record:
     return record
 
 
-def _print_replayed(name: str, replayed: list[Record], measured: list[bool]) -> None:
-    seeds = [str(record.run.seed) for record in replayed]
-    again = [seed for seed, kept in zip(seeds, measured, strict=True) if kept]
+def _print_replayed(name: str, replayed: list[Record], measured: list[Record]) -> None:
+    seeds, again = ([str(record.run.seed) for record in some] for some in (replayed, measured))
     line = f"{name}: replayed {_plural('seed', seeds)}"
     if again:
         line += f"; test accuracy of {_plural('seed', again)} re-measured and confirmed"

@@ -297,7 +297,7 @@ def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx
     factor = weight * inverse / before
     factors, summands = _tiled(factor, lanes_), _tiled(bias / before - factor * mean, lanes_)
     # What is dear to compute twice is kept from the first loop for the second.
-    dear = kind == SILU or kind == HARDSWISH
+    dear = kind in (SILU, HARDSWISH)
     kept = np.empty((x.shape[0] if dear else 1, lanes_), np.float32)
     first, second = np.zeros(lanes_, np.float32), np.zeros(lanes_, np.float32)
     d_bias, d_weight = np.zeros(channels), np.zeros(channels)
