@@ -115,8 +115,9 @@ _trial("small-trial-recipe", "growing", "10, 14 and 17 channels, not 14",
        config={"channels": (10, 14, 17)})  # fmt: skip
 _trial("small-trial-recipe", "early", "4 blocks at 14x14, 2 at 7x7",
        config={"blocks": (1, 4, 2)})  # fmt: skip
-_trial("small-trial-recipe", "size-10", "10 channels, not 14", config={"channels": (10, 10, 10)})
-_trial("small-trial-recipe", "size-12", "12 channels, not 14", config={"channels": (12, 12, 12)})
+for _width in (12, 16, 18):
+    _trial("small-trial-recipe", f"size-{_width}", f"{_width} channels, not 14",
+           config={"channels": (_width,) * 3})  # fmt: skip
 EXPERIMENTS["best-trial-base"] = Experiment(
     SeparableConfig((28, 32, 32), (1, 2, 2)),
     EXPERIMENTS["small-trial-recipe"].recipe,
