@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib import pyplot
 from packaging.requirements import Requirement
 
 from tools import pages
@@ -40,8 +41,10 @@ def test_the_check_notices_a_wrong_figure(runs):
     assert pages.renewed(TEXT.replace(figure, "99.99 ± ", 1), runs) == TEXT
 
 
-def test_the_picture_is_current(runs):
-    assert pages.picture_text(pages.PICTURE) == pages.picture_alt(runs)
+def test_the_pictures_are_current(runs):
+    for name, figure in pages.pictures(runs).items():
+        assert pages.picture_text(pages.DOCS / name) == figure.alt
+        pyplot.close(figure)
 
 
 def test_no_accuracy_is_typed_outside_the_generated_blocks():

@@ -1,4 +1,4 @@
-"""Renew the pages' figures and the picture from records and results: `python -m tools.pages`.
+"""Renew the pages' figures and the pictures from records and results: `python -m tools.pages`.
 
 Pages are README.md and some in benchmarks/ and docs/. What stands between the comments
 `generated: NAME` and `end` is written here and nowhere else; a test proves that it is current.
@@ -10,17 +10,18 @@ from collections import Counter
 from pathlib import Path
 
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import browser, engines, gpu, report
 from tools import reliability
 from utils import plots
-from utils.analysis import brief_met, final_test, runs_meeting_brief, verdict
+from utils.analysis import brief_met, final_test, verdict
 from utils.data import ROOT
 from utils.experiments import EXPERIMENTS, FINALS, TRIALS, get_experiment
 from utils.files import atomic_file, write_atomically
 from utils.findings import FINDINGS
-from utils.recipes import Recipe, changes
+from utils.recipes import PUBLIC, Recipe, changes
 from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.store import STUDY, load_all
@@ -28,7 +29,7 @@ from utils.tables import ladder_table, markdown
 from utils.trials import performance_log
 
 README = ROOT / "README.md"
-PICTURE = ROOT / "docs" / "results.png"
+DOCS = ROOT / "docs"
 PAGES = (
     README,
     ROOT / "benchmarks" / "README.md",
@@ -119,7 +120,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
     """Every generated block by name."""
     return {
         "claim": claim_text(runs),
-        "picture": f"![{picture_alt(runs)}](docs/results.png)",
+        "pictures": pictures_text(runs),
         "results": ladder_table(runs),
         "timing": timing_text(),
         **report.blocks(),
@@ -144,15 +145,20 @@ def processors_table() -> str:
     return markdown(("processor", "precision", "records"), rows, left=2)
 
 
-def picture_alt(runs: dict[str, list[Record]]) -> str:
-    """Alternative text of the picture: its title, and the range of means."""
-    met = sum(map(runs_meeting_brief, runs.values()))
-    means = [final_test(group).mean for group in runs.values()]
-    return (
-        f"Test accuracy in the last five epochs of {sum(map(len, runs.values()))} runs, by model; "
-        f"{met} meet the brief. Mean final accuracies run from {min(means):.2f} to "
-        f"{max(means):.2f} %."
-    )
+def pictures(runs: dict[str, list[Record]]) -> dict[str, Figure]:
+    """The README's pictures by file name in docs/."""
+    return {
+        "results.png": plots.ladder(runs),
+        "frontier.png": plots.frontier(runs, PUBLIC),
+    }
+
+
+def pictures_text(runs: dict[str, list[Record]]) -> str:
+    """Markdown: the pictures, each with its alternative text."""
+    found = pictures(runs)
+    for figure in found.values():
+        pyplot.close(figure)
+    return "\n\n".join(f"![{figure.alt}](docs/{name})" for name, figure in found.items())
 
 
 def renewed(text: str, runs: dict[str, list[Record]]) -> str:
@@ -165,17 +171,16 @@ def renewed(text: str, runs: dict[str, list[Record]]) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}{content[found[2]]}\n{found[3]}", text)
 
 
-def draw_picture(runs: dict[str, list[Record]], path: Path) -> None:
-    """The README's picture; it carries its alternative text, by which a test sees its age."""
-    path.parent.mkdir(exist_ok=True)
-    figure = plots.ladder(runs)
-    with atomic_file(path) as part:
-        figure.savefig(part, format="png", dpi=120, metadata={"Description": picture_alt(runs)})
-    pyplot.close(figure)
+def draw_pictures(runs: dict[str, list[Record]], folder: Path) -> None:
+    """Draw each with its alternative text inside, by which a test sees its age."""
+    for name, figure in pictures(runs).items():
+        with atomic_file(folder / name) as part:
+            figure.savefig(part, format="png", dpi=120, metadata={"Description": figure.alt})
+        pyplot.close(figure)
 
 
 def picture_text(path: Path) -> str:
-    """The alternative text stored in the picture."""
+    """The alternative text stored in a picture."""
     with Image.open(path) as picture:
         return picture.text["Description"]
 
@@ -185,8 +190,8 @@ def main() -> int:
     runs = study(folders=[STUDY])
     for page in PAGES:
         write_atomically(page, renewed(page.read_text(encoding="utf-8"), runs))
-    draw_picture(runs, PICTURE)
-    print("renewed", *(path.relative_to(ROOT) for path in (*PAGES, PICTURE)))
+    draw_pictures(runs, DOCS)
+    print("renewed", *(path.relative_to(ROOT) for path in PAGES), "and the pictures in docs/")
     return 0
 
 

@@ -223,23 +223,26 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     title = f"Accuracy by size; the best mean is {called(best)}'s, {final_test(small[best])}"
     alt = "Test accuracy against the number of parameters, ours and public ones"
     figure, axes = sized(8, 4.4, title, alt)
-    at_size: dict[int, tuple[float, str]] = {}  # the best of each size has a name
-    for index, (name, runs) in enumerate(small.items()):
+    for index, runs in enumerate(small.values()):
         interval, x = mean_interval(final_test(runs)), runs[0].parameters
         label = "ours: mean of the final epoch, 95 % interval" if not index else None
         axes.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
         axes.scatter([x], [interval.value], color=BLUE, s=30, zorder=3, label=label)
-        at_size[x] = max(at_size.get(x, (0.0, "")), (interval.value, name))
-    for x, (value, name) in at_size.items():
-        axes.annotate(name, (x, value), (5, 3), textcoords="offset points", fontsize=10)
+    named: list[int] = []  # the best of about one size has a name
+    for name, runs in sorted(small.items(), key=lambda item: -final_test(item[1]).mean):
+        x = runs[0].parameters
+        if all(abs(x - other) > 0.02 * x for other in named):
+            named.append(x)
+            at = (x, final_test(runs).mean)
+            axes.annotate(name, at, (5, 3), textcoords="offset points", fontsize=10)
     style = {"color": VERMILION, "marker": "^", "s": 30}
     sizes = [p.parameters for p in public]
     axes.scatter(sizes, [p.last for p in public], label="public: last epoch, one seed", **style)
     for p in public:
         at, words = (p.parameters, p.last), f"{p.source.split('/')[0]}, {p.epochs} epochs"
-        axes.annotate(words, at, (-5, -12), textcoords="offset points", fontsize=8, ha="center")
+        axes.annotate(words, at, (-6, -8), textcoords="offset points", fontsize=8, ha="right")
     _target_line(axes)
-    axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
+    axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log", xlim=(700, 90_000))
     ticks = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
