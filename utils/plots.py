@@ -246,7 +246,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     ticks = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower left")
     return figure
 
 
