@@ -166,6 +166,8 @@ EXPERIMENTS["10-wider"] = Experiment(
 )
 # Ideas asked for the log alone, after the finals: they choose nothing.
 _trial("10-trial-adamw-wider", "average", "a longer average, 0.999", ema_decay=0.999)
+_trial("10-trial-adamw-wider-batch-64", "silu", "SiLU instead of ReLU",
+       config={"activation": "silu"})  # fmt: skip
 EXPERIMENTS["9-trial-base"] = Experiment(MODELS[9], _SEARCHED, THREE, measure_test=False)
 _trial("9-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
 _trial("small-trial-base", "relu", "ReLU instead of SiLU", config={"activation": "relu"})
