@@ -12,7 +12,6 @@ from utils.analysis import (
     Spread,
     best_test,
     difference,
-    epochs_to_hold,
     final_gap,
     final_test,
     final_train,
@@ -198,16 +197,3 @@ def test_verdict_without_records_or_with_a_damaged_one(tmp_path, capsys):
     assert status(lambda: verdict_command.main(["--records", str(tmp_path)])) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is damaged" in line
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "epoch"),
-    [
-        ([99.0, 99.5, 99.3, 99.4, 99.41], 4),
-        ([99.4], 1),
-        ([99.5, 99.39], None),
-        ([], None),
-    ],
-)
-def test_epochs_to_hold_looks_from_the_end(accuracies, epoch):
-    assert epochs_to_hold(accuracies) == epoch

@@ -49,21 +49,6 @@ def verdict(record: Record) -> Verdict:
     )
 
 
-def epochs_to_hold(accuracies: list[float], target: float = TARGET_ACCURACY) -> int | None:
-    """The first epoch, from 1, from which all later ones hold `target`; None if the last does not.
-
-    Args:
-        accuracies: one per epoch, percent.
-        target: percent.
-    """
-    held = None
-    for epoch in range(len(accuracies), 0, -1):
-        if accuracies[epoch - 1] < target - 1e-9:
-            break
-        held = epoch
-    return held
-
-
 @dataclass(frozen=True)
 class Spread:
     """One figure per seed: their mean, sample standard deviation and number, with a unit."""
