@@ -46,8 +46,10 @@ def served(folder: Path) -> Iterator[str]:
     serve = functools.partial(_Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -63,14 +65,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 def measure(browser: "Browser", address: str) -> dict:
     """Seconds to the first answer of a page loaded anew, and milliseconds a stroke (medians)."""
-    first = []
+    first, strokes = [], []
     for _ in range(LOADS):
         context = browser.new_context()  # with an empty cache
         page = context.new_page()
         page.goto(address + "draw.html")
         page.wait_for_function("window.ready", timeout=60_000)
         first.append(page.evaluate("window.firstAnswer") / 1000)
-        strokes = page.evaluate(STROKE, STROKES)
+        strokes += page.evaluate(STROKE, STROKES)
         networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
         context.close()
     return {
@@ -90,8 +92,8 @@ def text() -> str:
     return (
         f"In Chromium on {found['cores']} cores with {found['kind']} the first answer comes "
         f"{found['first_answer_s']:.2f} s after the page is asked for, and a stroke is answered by "
-        f"all {found['networks']} networks, one of them with all its maps, within "
-        f"{found['stroke_ms']:.0f} ms."
+        f"all {found['networks']} networks, one of them with all its maps, in "
+        f"{found['stroke_ms']:.0f} ms (medians)."
     )
 
 

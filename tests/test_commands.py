@@ -33,7 +33,7 @@ def run(shell: str, store, does="pass", **environment):
     ended = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {shell}", sys.executable, PROGRAM.format(does), store],
         cwd=ROOT,
-        env=os.environ | environment,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | environment,
         capture_output=True,
         timeout=60,
         check=False,
@@ -64,6 +64,13 @@ def test_a_terminal_that_lacks_a_letter_shows_a_question_mark(tmp_path):
         '"$0" -c "$1" "$2" | head -1', tmp_path / "x", PYTHONIOENCODING="ascii"
     )
     assert (code, output, errors) == (0, "99.40 ? 0.05\n", "")
+
+
+@pytest.mark.parametrize(("output", "code"), [("| true", 0), ("> /dev/full", 1)])
+def test_help_that_nobody_reads_is_no_error(output, code, tmp_path):
+    ended, _, errors = run(f'"$0" -m utils.verdict --help {output}', tmp_path)
+    assert ended == code
+    assert len(errors.splitlines()) == code
 
 
 def test_an_expected_error_is_one_line_of_status_1(tmp_path, capsys):

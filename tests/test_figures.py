@@ -90,13 +90,14 @@ def test_gates_are_averaged_by_digit(mnist, check):
     torch.manual_seed(0)
     network = build(replace(MODELS[10], squeeze_excitation=4)).eval()
     check(look.gates(network, some, (0.13, 0.31)))
-    network.edges.gate.scale_activation = torch.nn.Hardsigmoid()
-    last = network.edges.gate.fc2
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.constant_(last.bias, 3.0)  # wide open, whatever the image
-    first, *_ = look.gate_means(network, some, (0.13, 0.31))
-    assert first.shape == (10, 12)
-    assert torch.equal(first, torch.ones(10, 12))
+    together = look.gate_means(network, some, (0.13, 0.31))
+    for digit in (3, 7):
+        rows = some.labels == digit
+        alone = look.gate_means(network, Split(some.images[rows], some.labels[rows]), (0.13, 0.31))
+        for whole, part in zip(together, alone, strict=True):
+            assert torch.allclose(whole[digit], part[digit], atol=1e-6)
+    assert not torch.allclose(together[0][3], together[0][7], atol=1e-6)
+    assert not network.edges.gate.scale_activation._forward_hooks
     with pytest.raises(ValueError, match="has no gates"):
         look.gate_means(build(10), some, (0.13, 0.31))
 

@@ -29,21 +29,27 @@ def runs():
     return study(folders=[STUDY])
 
 
+@pytest.fixture(scope="module")
+def content(runs):
+    return pages.blocks(runs)
+
+
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_generated_figures_are_current(runs, page):
+def test_generated_figures_are_current(content, page):
     text = page.read_text()
-    assert pages.renewed(text, runs) == text
+    assert pages.renewed(text, content) == text
     assert not re.search(r"-->\n<!-- end", text), "a block is empty"
 
 
-def test_the_check_notices_a_wrong_figure(runs):
+def test_the_check_notices_a_wrong_figure(content):
     figure = re.search(r"\d\d\.\d\d ± ", TEXT)[0]
-    assert pages.renewed(TEXT.replace(figure, "99.99 ± ", 1), runs) == TEXT
+    assert pages.renewed(TEXT.replace(figure, "99.99 ± ", 1), content) == TEXT
 
 
 def test_the_pictures_are_current(runs):
     for name, figure in pages.pictures(runs).items():
-        assert pages.picture_text(pages.DOCS / name) == figure.alt
+        texts = figure.alt, pages.drawn_from(runs)
+        assert pages.picture_texts(pages.DOCS / name) == texts
         pyplot.close(figure)
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 from dataclasses import replace
@@ -132,6 +133,18 @@ def test_store_that_cannot_be_written_fails_before_training(small, tmp_path, mon
     monkeypatch.setattr(store, "fit", None)
     with pytest.raises(RecordError, match=r"cannot store runs in .*MNIST_RUNS or --store"):
         train(RUN, small, tmp_path / "file" / "runs")
+
+
+def test_a_full_disk_after_training_is_one_line(small, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        RecordError, match=r"cannot be stored \(No space left on device\); make room"
+    ):
+        train(RUN, small, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_record_that_is_no_file(record):

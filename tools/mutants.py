@@ -87,11 +87,15 @@ def caught(mutant: Mutant, copy: Path) -> bool:
         raise ValueError(f"{mutant.path} does not contain {mutant.old!r} exactly once")
     try:
         path.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", mutant.test]
-        run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        run = _pytest(copy, mutant.test)
     finally:
         path.write_text(before, encoding="utf-8")
     return run.returncode == 1 and f"FAILED {mutant.test}" in run.stdout
+
+
+def _pytest(copy: Path, *names: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names]
+    return subprocess.run(command, cwd=copy, capture_output=True, text=True)
 
 
 def caught_all() -> dict[str, bool]:
@@ -100,6 +104,9 @@ def caught_all() -> dict[str, bool]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
         shutil.copytree(ROOT, copy, ignore=SKIPPED)
+        sound = _pytest(copy, *{mutant.test for mutant in MUTANTS})
+        if sound.returncode:
+            raise RuntimeError(f"the tests fail without a planted bug: {sound.stdout[-500:]}")
         for mutant in MUTANTS:
             found[mutant.bug] = caught(mutant, copy)
             word = "caught" if found[mutant.bug] else "MISSED"

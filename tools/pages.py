@@ -4,6 +4,7 @@ Pages are README.md and some in benchmarks/ and docs/. What stands between the c
 `generated: NAME` and `end` is written here and nowhere else; a test proves that it is current.
 """
 
+import hashlib
 import re
 import sys
 from collections import Counter
@@ -53,7 +54,7 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
         )
     short = study(["9-short"], [STUDY])["9-short"]
     lines.append(
-        f"- In **{len(short[0].history)} epochs**, on a shorter schedule, the larger of the two: "
+        f"- In **{len(short[0].history)} epochs**, network 9 by the first search's recipe: "
         f"{final_test(short)}; meeting the brief: {brief_met(short)}."
     )
     return "\n".join(lines)
@@ -161,35 +162,42 @@ def pictures_text(runs: dict[str, list[Record]]) -> str:
     return "\n\n".join(f"![{figure.alt}](docs/{name})" for name, figure in found.items())
 
 
-def renewed(text: str, runs: dict[str, list[Record]]) -> str:
-    """A page's text with every generated block renewed.
+def renewed(text: str, content: dict[str, str]) -> str:
+    """A page's text with every generated block renewed, given all `blocks`.
 
     Raises:
         KeyError: for a block whose name nothing generates.
     """
-    content = blocks(runs)
     return BLOCK.sub(lambda found: f"{found[1]}{content[found[2]]}\n{found[3]}", text)
 
 
 def draw_pictures(runs: dict[str, list[Record]], folder: Path) -> None:
-    """Draw each with its alternative text inside, by which a test sees its age."""
+    """Draw each; it carries its alternative text and what it was drawn from, which a test reads."""
     for name, figure in pictures(runs).items():
         with atomic_file(folder / name) as part:
-            figure.savefig(part, format="png", dpi=120, metadata={"Description": figure.alt})
+            about = {"Description": figure.alt, "Source": drawn_from(runs)}
+            figure.savefig(part, format="png", dpi=120, metadata=about)
         pyplot.close(figure)
 
 
-def picture_text(path: Path) -> str:
-    """The alternative text stored in a picture."""
+def drawn_from(runs: dict[str, list[Record]]) -> str:
+    """A digest of all that the pictures show."""
+    shown = [(name, run.parameters, run.test_accuracy) for name in runs for run in runs[name]]
+    return hashlib.sha256(repr((shown, PUBLIC)).encode()).hexdigest()
+
+
+def picture_texts(path: Path) -> tuple[str, str]:
+    """The alternative text stored in a picture, and what it was drawn from."""
     with Image.open(path) as picture:
-        return picture.text["Description"]
+        return picture.text["Description"], picture.text["Source"]
 
 
 def main() -> int:
     """Command line; returns the exit status."""
     runs = study(folders=[STUDY])
+    content = blocks(runs)
     for page in PAGES:
-        write_atomically(page, renewed(page.read_text(encoding="utf-8"), runs))
+        write_atomically(page, renewed(page.read_text(encoding="utf-8"), content))
     draw_pictures(runs, DOCS)
     print("renewed", *(path.relative_to(ROOT) for path in PAGES), "and the pictures in docs/")
     return 0

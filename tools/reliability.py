@@ -10,7 +10,6 @@ import platform
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,7 @@ from utils.files import write_atomically
 from utils.measure import raw_pixels
 from utils.recipes import Recipe
 from utils.runs import wanted_runs
-from utils.store import STUDY, load, load_all, load_network
+from utils.store import STUDY, load, load_all, load_network, weights_checksum
 from utils.sweep import parse_experiments, parse_seeds
 from utils.tables import markdown
 
@@ -53,11 +52,13 @@ def flips(count: int = FLIPS) -> dict[str, dict[str, int]]:
         shutil.copytree(RAW, folder / "data")
         record = folder / "9-final" / "seed-00.json"
         archive = folder / "data" / "t10k-labels-idx1-ubyte.gz"
+
+        def weights() -> str:
+            return weights_checksum(load_network(load(record)).state_dict())
+
         return {
             "records": _flipped(record, lambda: load(record), count, chance),
-            "weights": _flipped(
-                record.with_suffix(".npz"), lambda: load_network(load(record)), count, chance
-            ),
+            "weights": _flipped(record.with_suffix(".npz"), weights, count, chance),
             "data": _flipped(archive, lambda: _canonical(folder / "data"), count, chance),
         }
 
@@ -66,32 +67,36 @@ def _all_but(stem: str) -> Callable:
     return lambda _, names: [name for name in names if not name.startswith(stem)]
 
 
-def _canonical(folder: Path) -> None:
+def _canonical(folder: Path) -> str:
     with contextlib.redirect_stderr(None):
-        if not load_mnist(folder).canonical:
-            raise ValueError("not the canonical MNIST")  # which is said, and part of every key
+        data = load_mnist(folder)
+    if not data.canonical:
+        raise ValueError("not the canonical MNIST")  # which is said, and part of every key
+    return data.checksum
 
 
 def _flipped(path: Path, read: Callable, count: int, chance: random.Random) -> dict[str, int]:
-    whole, seen = path.read_bytes(), Counter()
+    whole, seen, expected = path.read_bytes(), Counter(), read()
     for turn in range(count):
         at, by = chance.randrange(len(whole)), chance.randrange(1, 256)
         path.write_bytes(whole[:at] + bytes([whole[at] ^ by]) + whole[at + 1 :])
         os.utime(path, ns=(turn, turn))  # whoever caches by time reads again
-        seen[outcome(read)] += 1
+        found, result = outcome(read)
+        if found == "result":  # such as in an archive's dates, which mean nothing
+            found = "without effect" if result == expected else "unnoticed"
+        seen[found] += 1
     path.write_bytes(whole)
     return dict(seen)
 
 
-def outcome(action: Callable) -> str:
-    """What came of it: "one line", "traceback" or "result"."""
+def outcome(action: Callable) -> tuple[str, object]:
+    """What came of it, "one line", "traceback" or "result", and that result."""
     try:
-        action()
+        return "result", action()
     except (OneLineError, ValueError) as error:
-        return "one line" if "\n" not in str(error) else "traceback"
+        return "one line" if "\n" not in str(error) else "traceback", None
     except Exception:
-        return "traceback"
-    return "result"
+        return "traceback", None
 
 
 def values() -> dict[str, int]:
@@ -120,7 +125,7 @@ def values() -> dict[str, int]:
             lambda v=value: as_mnist(v),
             lambda v=value: raw_pixels(v),
         ]
-    return dict(Counter(map(outcome, actions)))
+    return dict(Counter(outcome(action)[0] for action in actions))
 
 
 def kills(count: int = KILLS) -> dict[str, int]:
@@ -129,23 +134,22 @@ def kills(count: int = KILLS) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         reference = _checksums(_sweep(folder / "reference").wait() or folder / "reference")
-        for turn in range(count):
-            store = folder / f"store-{turn}"
+        while seen["kills"] < count:
+            store = folder / f"store-{sum(seen.values())}"
             process = _sweep(store)
-            time.sleep(chance.uniform(1, 12))
-            family = [process, *psutil.Process(process.pid).children(recursive=True)]
-            victims = chance.choice([family[:1], family[1:2], family])
-            for victim in victims:
-                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                    os.kill(victim.pid, signal.SIGKILL)
-            if process in victims:
-                process.wait()
-                _, alive = psutil.wait_procs(family[1:], timeout=10)
-                seen["orphans"] += len(alive)
-            else:
-                process.wait()
-            _sweep(store).wait()
+            workers = _workers(process)
+            time.sleep(chance.uniform(0, 10))
+            if process.poll() is not None:
+                continue  # it was over before
+            family = [psutil.Process(process.pid), *workers]
+            for victim in chance.choice([family[:1], [chance.choice(workers)], family]):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
             seen["kills"] += 1
+            process.wait()
+            _, alive = psutil.wait_procs(workers, timeout=10)
+            seen["orphans"] += len(alive)
+            _sweep(store).wait()
             seen["identical"] += _checksums(store) == reference
             seen["torn files"] += len(list(store.rglob(".part-*")))
     seen["shared memory"] = len(_shared_memory() - before)
@@ -155,6 +159,17 @@ def kills(count: int = KILLS) -> dict[str, int]:
 def _shared_memory() -> set[str]:
     folder = Path("/dev/shm")
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def _workers(process: subprocess.Popen) -> list[psutil.Process]:
+    """A sweep's workers, as soon as all are there."""
+    found: list[psutil.Process] = []
+    while process.poll() is None and len(found) < (os.cpu_count() or 1):
+        time.sleep(0.05)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+            found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return found
 
 
 def _sweep(store: Path) -> subprocess.Popen:
@@ -188,15 +203,29 @@ def planted() -> dict[str, int]:
 
 
 def tests() -> dict[str, dict[str, int | str]]:
-    """Run the tests in the project's environment; what other Pythons found before is kept."""
-    ended = subprocess.run(["make", "unit", "nbval"], cwd=ROOT, capture_output=True, text=True)
+    """Run the tests under this Python; what others found before is kept.
+
+    Raises:
+        RuntimeError: if they cannot be run.
+    """
+    from tools import pages  # which needs what is here
+
+    pages.main()  # the counts so far are on a page, which a test looks at
     here = {
         "torch": version("torch"),
         "numpy": version("numpy"),
         "processor": processor(best_engine()),
-    }
-    for outcome in ("passed", "failed"):
-        here[outcome] = sum(map(int, re.findall(rf"(\d+) {outcome}", ended.stdout)))
+    } | dict.fromkeys(("passed", "failed"), 0)
+    notebooks = ["--nbval", "--nbval-cell-timeout=120", "notebooks"]
+    for arguments in (["tests", "--ignore", "tests/browser"], notebooks):
+        command = [sys.executable, "-m", "pytest", "-n", str(os.cpu_count()), *arguments]
+        command += ["--dist", "loadfile"]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if ended.returncode not in (0, 1):
+            raise RuntimeError(ended.stdout[-500:])
+        for found in ("passed", "failed", "error"):
+            number = sum(map(int, re.findall(rf"(\d+) {found}", ended.stdout[-500:])))
+            here["passed" if found == "passed" else "failed"] += number
     return stored().get("tests", {}) | {platform.python_version(): here}
 
 
@@ -207,7 +236,11 @@ def report(found: dict) -> str:
     """Markdown: the counts."""
     rows = []
     for kind, counts in found.get("flips", {}).items():
-        outcome = f"{_of(counts, 'result')} unnoticed, {_of(counts, 'traceback')} tracebacks"
+        outcome = (
+            f"{_of(counts, 'one line')} answered by one line, {_of(counts, 'without effect')} "
+            f"where it changes nothing, {_of(counts, 'unnoticed')} unnoticed, "
+            f"{_of(counts, 'traceback')} tracebacks"
+        )
         rows.append((f"a byte changed in {kind}", sum(counts.values()), outcome))
     if counts := found.get("values"):
         outcome = (

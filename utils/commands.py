@@ -59,13 +59,16 @@ def status(main: Callable[[], int]) -> int:
         try:
             with _interruptible():
                 code = main()
+        except SystemExit as ended:  # argparse's, after --help or a wrong option
+            code = ended.code or 0
         except KeyboardInterrupt as error:
             print(error if str(error) else "interrupted", file=err)
             code = INTERRUPTED
         except OneLineError as error:
             print(error, file=err)
             code = 1
-        out.flush()
+        finally:
+            out.flush()
         if out.lost and not isinstance(out.lost, BrokenPipeError):
             print(f"the output could not be written: {out.lost.strerror}", file=err)
             code = code or 1

@@ -65,8 +65,8 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
         DataError: if files are missing, damaged, or not 28x28 IDX images with labels 0..9.
     """
     # A relative $MNIST_ROOT lies in the project, wherever a notebook runs.
-    root = Path(root or ROOT / Path(os.environ.get("MNIST_ROOT") or "data").expanduser())
-    root = root.expanduser().resolve()
+    root = root or ROOT / os.path.expanduser(os.environ.get("MNIST_ROOT") or "data")
+    root = Path(os.path.expanduser(root)).resolve()
     folders = [root / "MNIST" / "raw", root / "raw", root, *sorted(root.glob("*/raw"))]
     try:
         paths = next(filter(None, map(_files, folders)), None)

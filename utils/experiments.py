@@ -174,7 +174,7 @@ _trial("small-trial-base", "relu", "ReLU instead of SiLU", config={"activation":
 _trial("small-trial-base", "hardswish", "hard-swish instead of SiLU",
        config={"activation": "hardswish"})  # fmt: skip
 _trial("small-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)
-_trial("small-trial-base", "sgd", "SGD as network 10's final, rising first", optimizer="sgd",
+_trial("small-trial-base", "sgd", "SGD as in the first search, rising first", optimizer="sgd",
        learning_rate=0.2, nesterov=True, batch_size=64, weight_decay=0.0)  # fmt: skip
 for _name in ("9", "9-short"):
     EXPERIMENTS[f"{_name}-reference"] = replace(EXPERIMENTS[_name], seeds=FIVE, reference=True)

@@ -284,7 +284,7 @@ def gates(network: nn.Module, test: Split, statistics: tuple[float, float]) -> F
     """How far each gate (Squeeze-and-Excitation) opens on average, for each true digit."""
     found = gate_means(network, test, statistics)
     apart = max(float((values.amax(0) - values.amin(0)).max()) for values in found)
-    title = f"The gates know the digit: one opens {apart:.2f} further for one digit than another"
+    title = f"What the gates let through depends on the digit: for one channel by up to {apart:.2f}"
     alt = f"Mean opening of every gate in {len(found)} stages, a row for each digit"
     figure, axes = grid(1, len(found), (8, 3.2), title, alt)
     for number, (axis, values) in enumerate(zip(axes[0], found, strict=True), 1):
@@ -303,17 +303,21 @@ def gate_means(network: nn.Module, test: Split, statistics: tuple[float, float])
     Raises:
         ValueError: for a network without gates.
     """
-    found: dict[nn.Module, list[Tensor]] = {}
-    for layer in network.modules():
-        if hasattr(layer, "scale_activation"):  # torchvision's SqueezeExcitation
-            seen = found[layer] = []
-            layer.scale_activation.register_forward_hook(
-                lambda _, __, output, seen=seen: seen.append(output.flatten(1))
-            )
-    if not found:
+    # torchvision's SqueezeExcitation
+    gated = [layer for layer in network.modules() if hasattr(layer, "scale_activation")]
+    if not gated:
         raise ValueError("the network has no gates: set squeeze_excitation in its config")
+    found: list[list[Tensor]] = [[] for _ in gated]
+    hooks = [
+        layer.scale_activation.register_forward_hook(
+            lambda _, __, output, seen=seen: seen.append(output.flatten(1))
+        )
+        for layer, seen in zip(gated, found, strict=True)
+    ]
     predict(network, test.images, statistics)
-    factors = [torch.cat(seen) for seen in found.values()]
+    for hook in hooks:
+        hook.remove()
+    factors = list(map(torch.cat, found))
     of_digit = [test.labels == digit for digit in range(10)]
     return [torch.stack([values[rows].mean(0) for rows in of_digit]) for values in factors]
 

@@ -101,19 +101,22 @@ def of(runs: Sequence[Record]) -> list[Measured]:
     Raises:
         ValueError: if none is kept.
     """
-    found = load()
+    stored, found = load(), []
     for run in runs:
-        of_study = run.key in found or run.path.is_relative_to(STUDY)
-        if not of_study and run.weights_path.exists():
-            found[run.key] = _measured_now(run.path)
-    kept = [found[run.key] for run in runs if run.key in found]
-    if not kept:
-        raise ValueError(f"the weights of no run of {runs[0].run.name} are kept; train some")
-    return kept
+        if run.path.is_relative_to(STUDY):
+            found += [stored[run.key]] if run.key in stored else []
+        elif run.run.measure_test and run.weights_path.exists():
+            found.append(_measured_now(run.path, run.weights_sha256))
+    if not found:
+        name = runs[0].run.name
+        raise ValueError(
+            f"no network of {name} is measured; those in records/ are by python -m utils.measured"
+        )
+    return found
 
 
 @functools.lru_cache(64)
-def _measured_now(path: Path) -> Measured:
+def _measured_now(path: Path, weights: str) -> Measured:
     return measure(store.load(path), load_mnist())
 
 

@@ -1,8 +1,8 @@
 """How each network is trained: recipes, each a delta of another.
 
-A recipe says everything about a run that is not the network, the seed or the data. Nothing in it
-can name the test set: the plateau schedule reads the validation loss, and it asks for a validation
-split.
+A recipe says everything about a run that is not the network, the seed or the data. The plateau
+schedule reads the validation loss, and it asks for a validation split; only the original's mistake,
+replicated under a name that says so, reads the test loss.
 """
 
 from dataclasses import dataclass, replace

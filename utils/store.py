@@ -55,7 +55,7 @@ def runs_folder() -> Path:
 
 def _folder(text: str) -> Path:
     """A folder of that name; relative ones lie in the project, wherever a notebook runs."""
-    return ROOT / Path(text).expanduser()
+    return ROOT / os.path.expanduser(text)  # Path's would raise at an unknown user's home
 
 
 def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
@@ -257,8 +257,15 @@ def _save(run: Run, data: Dataset, result: Trained, folder: Path) -> Record:
         weights_sha256=weights_checksum(state),
         path=path,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(record.weights_path) as part:
-        numpy.savez(part, **{name: tensor.contiguous().numpy() for name, tensor in state.items()})
-    write_atomically(path, sealed(record))
+    arrays = {name: tensor.contiguous().numpy() for name, tensor in state.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(record.weights_path) as part:
+            numpy.savez(part, **arrays)
+        write_atomically(path, sealed(record))
+    except OSError as error:
+        raise RecordError(
+            f"{path} cannot be stored ({error.strerror}); make room, or name another folder with "
+            "MNIST_RUNS or --store"
+        ) from None
     return record

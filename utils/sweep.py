@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import dask
 import torch
-from distributed import Client, LocalCluster, TimeoutError, as_completed, get_worker
+from distributed import Client, LocalCluster, Security, TimeoutError, as_completed, get_worker
 from distributed.comm import connect, get_address_host_port
 
 from utils.borders import OneLineError
@@ -128,7 +129,8 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
 
 async def _answered(address: str) -> None:
     """Wait for a Dask scheduler's greeting, for which a client itself would wait for ever."""
-    comm = await asyncio.wait_for(connect(address, timeout=PATIENCE), 1.2 * PATIENCE)
+    security = Security().get_connection_args("client")  # as Dask's configuration has it
+    comm = await asyncio.wait_for(connect(address, timeout=PATIENCE, **security), 1.2 * PATIENCE)
     await comm.close()
 
 
@@ -270,7 +272,7 @@ def store_folder(text: str) -> Path:
     """
     if not text.strip():
         raise ValueError("--store must name a folder")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def main(arguments: list[str] | None = None) -> int:
