@@ -237,7 +237,7 @@ def test_the_measured_weights_are_the_moving_average(small, warmup, decays):
 
 def test_a_short_run_learns_where_the_first_steps_are_forgotten(mnist):
     """With a decay of 0.998 a run of 114 steps measures little but its random start."""
-    recipe = replace(RECIPES["final"], epochs=3, batch_size=32, milestones=())
+    recipe = replace(RECIPES["steps"], epochs=3, batch_size=32, milestones=())
     assert recipe.ema_decay == 0.998
     data, reached = subset(mnist, 1_200, 1_000), {}
     for warmup in (False, True):
