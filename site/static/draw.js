@@ -11,8 +11,8 @@ const byId = (id) => document.getElementById(id);
 const board = byId("board"), seen = byId("seen"), answer = byId("answer"), which = byId("which");
 const pen = board.getContext("2d", { willReadFrequently: true });
 const { nets, examples, hard } = await (await fetch(new URL("nets.json", here))).json();
-const sessions = new Map();
-let pixels = null, drawing = null, example = -1, busy = false, again = false;
+const sessions = new Map(), SHEET = 330; // pixels of the page that maps may take side by side
+let pixels = null, drawing = null, example = -1, busy = false, again = false, due = false;
 
 function blank() {
   pen.fillStyle = "#000";
@@ -25,33 +25,45 @@ function say(text) {
 
 function forget(text) {
   pixels = null;
-  paint(seen, new Float32Array(784), 28, 28, 5, false);
+  paint(seen, new Float32Array(784), 28, 28, 5);
   for (const row of byId("answers").tBodies[0].rows) for (const cell of [...row.cells].slice(2)) cell.textContent = "";
   byId("maps").replaceChildren();
   say(text);
 }
 
-/** Draw [height * width] values on a canvas: greys from 0 up, or blue above and vermilion below 0. */
-function paint(canvas, values, height, width, zoom, signed, start = 0) {
-  canvas.width = width * zoom;
-  canvas.height = height * zoom;
-  const context = canvas.getContext("2d");
-  let most = 1e-9;
-  for (let i = 0; i < height * width; i++) most = Math.max(most, Math.abs(values[start + i]));
-  for (let i = 0; i < height * width; i++) {
-    const share = values[start + i] / most, rest = Math.round(255 * (1 - Math.abs(share)));
-    if (!signed) context.fillStyle = `rgb(${rest},${rest},${rest})`;
-    else if (share > 0) context.fillStyle = `rgb(${rest},${Math.round(114 + rest * 0.55)},${Math.round(178 + rest * 0.3)})`;
-    else context.fillStyle = `rgb(${Math.round(213 + rest * 0.16)},${Math.round(94 + rest * 0.63)},${rest})`;
-    context.fillRect((i % width) * zoom, Math.floor(i / width) * zoom, zoom, zoom);
+/**
+ * Draw maps of [height * width] values side by side on one canvas, a pixel apart, each scaled to its
+ * own largest value: greys from 0 up, or blue above and vermilion below 0.
+ */
+function paint(canvas, values, height, width, zoom, { signed = false, first = 0, maps = 1 } = {}) {
+  const columns = Math.min(maps, Math.floor(SHEET / (zoom * (width + 1)))), rows = Math.ceil(maps / columns);
+  canvas.width = columns * (width + 1) - 1;
+  canvas.height = rows * (height + 1) - 1;
+  canvas.style.width = `${canvas.width * zoom}px`;
+  const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
+  for (let map = 0; map < maps; map++) {
+    const start = (first + map) * height * width;
+    const corner = Math.floor(map / columns) * (height + 1) * canvas.width + (map % columns) * (width + 1);
+    let most = 1e-9;
+    for (let i = 0; i < height * width; i++) most = Math.max(most, Math.abs(values[start + i]));
+    for (let i = 0; i < height * width; i++) {
+      const share = values[start + i] / most, rest = 255 * (1 - Math.abs(share));
+      const at = 4 * (corner + Math.floor(i / width) * canvas.width + (i % width));
+      const up = signed && share > 0, down = signed && share <= 0;
+      image.data[at] = down ? 213 + rest * 0.16 : rest;
+      image.data[at + 1] = up ? 114 + rest * 0.55 : down ? 94 + rest * 0.63 : rest;
+      image.data[at + 2] = up ? 178 + rest * 0.3 : rest;
+      image.data[at + 3] = 255;
+    }
   }
+  context.putImageData(image, 0, 0);
 }
 
 async function show() {
   if (busy) { again = true; return; }
   busy = true;
   const input = pixels, tensor = new ort.Tensor("float32", Float32Array.from(input), [1, 1, 28, 28]);
-  paint(seen, input, 28, 28, 5, false);
+  paint(seen, input, 28, 28, 5);
   const rows = byId("answers").tBodies[0].rows;
   let first = null;
   for (const [index, net] of nets.entries()) {
@@ -74,27 +86,23 @@ async function show() {
   if (again) { again = false; if (pixels) await show(); }
 }
 
-function figure(caption, canvases) {
+function figure(caption, canvas) {
   const made = document.createElement("figure"), text = document.createElement("figcaption");
   text.textContent = caption;
-  made.append(text, ...canvases);
+  made.append(text, canvas);
   return made;
 }
 
 function look(net, output, digit) {
   const found = net.stages.map((stage) => {
-    const map = output[stage], [, channels, height, width] = map.dims, zoom = Math.max(1, Math.round(42 / width));
-    const canvases = Array.from({ length: channels }, (_, channel) => {
-      const canvas = document.createElement("canvas");
-      paint(canvas, map.data, height, width, zoom, false, channel * height * width);
-      return canvas;
-    });
-    return figure(`${stage}: ${channels} maps of ${height}x${width}, dark is high`, canvases);
+    const map = output[stage], [, maps, height, width] = map.dims, canvas = document.createElement("canvas");
+    paint(canvas, map.data, height, width, Math.max(1, Math.round(42 / width)), { maps });
+    return figure(`${stage}: ${maps} maps of ${height}x${width}, dark is high`, canvas);
   });
   if (output.evidence) {
     const [, , height, width] = output.evidence.dims, canvas = document.createElement("canvas");
-    paint(canvas, output.evidence.data, height, width, 14, true, digit * height * width);
-    found.push(figure(`where it finds evidence for ${digit}: blue speaks for it, orange-red against it`, [canvas]));
+    paint(canvas, output.evidence.data, height, width, 14, { signed: true, first: digit });
+    found.push(figure(`where it finds evidence for ${digit}: blue speaks for it, orange-red against it`, canvas));
   }
   byId("maps").replaceChildren(...found);
 }
@@ -120,7 +128,7 @@ async function take(bytes) {
   blank();
   bytes.forEach((value, i) => {
     pen.fillStyle = `rgb(${value},${value},${value})`;
-    pen.fillRect((i % 28) * 10, Math.floor(i / 28) * 10, 10, 10);
+    pen.fillRect((i % 28) * 5, Math.floor(i / 28) * 5, 5, 5);
   });
   pixels = Uint8Array.from(bytes);
   await show();
@@ -148,7 +156,7 @@ async function photo(file) {
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, 0, 0, width, height);
   blank();
-  const fit = 280 / Math.max(width, height);
+  const fit = board.width / Math.max(width, height);
   pen.drawImage(picture, 0, 0, width * fit, height * fit);
   await read(grey(context.getImageData(0, 0, width, height).data), height, width);
 }
@@ -171,14 +179,15 @@ board.addEventListener("pointercancel", () => { drawing = null; });
 function stroke(event) {
   const to = at(event);
   pen.strokeStyle = "#fff";
-  pen.lineWidth = 22;
+  pen.lineWidth = 11;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
   pen.moveTo(...drawing);
   pen.lineTo(to[0] + 0.01, to[1]);
   pen.stroke();
   drawing = to;
-  readBoard();
+  if (!due) requestAnimationFrame(() => { due = false; readBoard(); }); // once for all moves of a frame
+  due = true;
 }
 
 byId("clear").addEventListener("click", () => { blank(); example = -1; forget("Draw a digit."); });

@@ -22,7 +22,7 @@ export function grey(rgba) {
   let transparent = false, weight = 0, light = 0;
   for (let i = 0; i < count; i++) if (rgba[4 * i + 3] < 255) transparent = true;
   for (let i = 0; i < count; i++) {
-    const [r, g, b, a] = rgba.subarray(4 * i, 4 * i + 4);
+    const r = rgba[4 * i], g = rgba[4 * i + 1], b = rgba[4 * i + 2], a = rgba[4 * i + 3];
     if (!transparent) out[i] = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) / 255;
     else {
       out[i] = (r + g + b) / 3 / 255;
@@ -143,20 +143,27 @@ function inkOf(values, height, width) {
   return ink.map((value, i) => (mask[i] ? value : 0));
 }
 
+/** For each place after resizing the first place before that counts, and the weights from there on. */
 function resampling(before, after) {
   const ratio = before / after, wide = Math.max(ratio, 1), rows = [];
   for (let k = 0; k < after; k++) {
-    const centre = (k + 0.5) * ratio - 0.5, row = new Float64Array(before);
+    const centre = (k + 0.5) * ratio - 0.5, weights = [];
+    const first = Math.max(0, Math.ceil(centre - 2 * wide)), last = Math.min(before - 1, Math.floor(centre + 2 * wide));
     let sum = 0;
-    for (let i = 0; i < before; i++) {
+    for (let i = first; i <= last; i++) {
       const x = Math.abs(centre - i) / wide;
-      if (x < 1) row[i] = 1.5 * x ** 3 - 2.5 * x ** 2 + 1;
-      else if (x < 2) row[i] = -0.5 * x ** 3 + 2.5 * x ** 2 - 4 * x + 2;
-      sum += row[i];
+      weights.push(x < 1 ? 1.5 * x ** 3 - 2.5 * x ** 2 + 1 : -0.5 * x ** 3 + 2.5 * x ** 2 - 4 * x + 2);
+      sum += weights.at(-1);
     }
-    rows.push(row.map((weight) => weight / sum));
+    rows.push({ first, weights: weights.map((weight) => weight / sum) });
   }
   return rows;
+}
+
+function weighted({ first, weights }, values) {
+  let sum = 0;
+  for (let i = 0; i < weights.length; i++) sum += weights[i] * values[first + i];
+  return sum;
 }
 
 function crop(ink, height, width) {
@@ -182,8 +189,8 @@ export function prepare(values, height, width) {
   const newHeight = Math.max(1, roundHalfEven(rows.length * scale));
   const newWidth = Math.max(1, roundHalfEven(rows[0].length * scale));
   const down = resampling(rows.length, newHeight), across = resampling(rows[0].length, newWidth);
-  const half = rows.map((row) => across.map((weights) => weights.reduce((sum, w, i) => sum + w * row[i], 0)));
-  const small = down.map((weights) => across.map((_, x) => weights.reduce((sum, w, i) => sum + w * half[i][x], 0)));
+  const columns = across.map((column) => rows.map((row) => weighted(column, row)));
+  const small = down.map((row) => columns.map((column) => weighted(row, column)));
   const most = Math.max(...small.flat());
   let total = 0, vertical = 0, horizontal = 0;
   small.forEach((row, y) => row.forEach((value, x) => {
