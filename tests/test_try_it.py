@@ -18,8 +18,8 @@ PROPOSED = {
     "NORMED = MODELS[6].batch_norm": "NORMED = EVERY_3X3",
     "MIDDLE = (16, 16)": "MIDDLE = (20, 20)",
     "DEGREES = 6.9": "DEGREES = 45.0",
-    "PATIENCE = 1": "PATIENCE = 0",
-    'SCHEDULE = "plateau"': 'SCHEDULE = "constant"',
+    "RATE = 0.075": "RATE = 0.01",
+    "SECOND = 15.0": "SECOND = 0.0",
 }
 CELLS = {
     (path.stem, index): cell.source

@@ -33,6 +33,7 @@ class Trial:
 
     idea: str
     base: str
+    taken: bool = False  # into a final's recipe or network
 
 
 THREE, FIVE, TEN, TWENTY = (tuple(range(count)) for count in (3, 5, 10, 20))
@@ -40,12 +41,14 @@ EXPERIMENTS: dict[str, Experiment] = {}
 TRIALS: dict[str, Trial] = {}
 
 
-def _trial(base: str, name: str, idea: str, *, config: dict | None = None, **recipe) -> None:
+def _trial(
+    base: str, name: str, idea: str, *, config: dict | None = None, taken: bool = False, **recipe
+) -> None:
     """The experiment `base` with some fields changed."""
     made, prefix = EXPERIMENTS[base], base.removesuffix("-base")
     config, recipe = replace(made.config, **(config or {})), replace(made.recipe, **recipe)
     EXPERIMENTS[f"{prefix}-{name}"] = replace(made, config=config, recipe=recipe)
-    TRIALS[f"{prefix}-{name}"] = Trial(idea, base)
+    TRIALS[f"{prefix}-{name}"] = Trial(idea, base, taken)
 
 
 # The ten.
@@ -75,21 +78,29 @@ _ADAMW = {
 EXPERIMENTS["10-trial-base"] = Experiment(MODELS[10], _SEARCHED, THREE, measure_test=False)
 _trial("10-trial-base", "dropout-0", "no dropout", config={"dropout": 0.0})
 _trial("10-trial-base", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
-_trial("10-trial-base", "adamw", "AdamW, rising then falling to 0", **_ADAMW)
+_trial("10-trial-base", "adamw", "AdamW, rising then falling to 0", **_ADAMW, taken=True)
 _trial("10-trial-base", "linear", "rate 0.2, falling to 0 evenly", learning_rate=0.2,
        schedule="linear", milestones=())  # fmt: skip
 _trial("10-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)
-_trial("10-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", **_WIDER)
+_trial(
+    "10-trial-base",
+    "wider",
+    "wider warps: shift 5 %, zoom 5 %, shear 5 degrees",
+    **_WIDER,
+    taken=True,
+)
 _trial("10-trial-base", "rate", "rate 0.15 instead of 0.1", learning_rate=0.15)
 _trial("10-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
 # Round 2: AdamW and wider warps gained 0.02 points or more; their combination, and ideas on top.
-_trial("10-trial-base", "adamw-wider", "AdamW and wider warps together", **_ADAMW, **_WIDER)
+_trial(
+    "10-trial-base", "adamw-wider", "AdamW and wider warps together", **_ADAMW, **_WIDER, taken=True
+)
 _trial(
     "10-trial-adamw-wider", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5
 )
 _trial("10-trial-adamw-wider", "dropout-0", "no dropout", config={"dropout": 0.0})
 _trial("10-trial-adamw-wider", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
-_trial("10-trial-adamw-wider", "batch-64", "batches of 64", batch_size=64)
+_trial("10-trial-adamw-wider", "batch-64", "batches of 64", batch_size=64, taken=True)
 # Round 3: of those, batches of 64 gained most, a rate of 0.02 enough; both, and no dropout again.
 # Neither adds to batches of 64, which alone are taken.
 _trial("10-trial-adamw-wider-batch-64", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)

@@ -117,11 +117,12 @@ def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
     said = ", ".join(f"{name.split(' (')[0]} {y[-2]:.0f} %" for name, (_, y) in series.items())
     title = f"Accuracy on images {CAPTION[condition]}; at {at:g} {unit}: {said}"
     alt = f"Accuracy on the first {IMAGES:,} test images against the amount by which they change"
-    label = f"{CAPTION[condition]}, {unit}"
+    label = f"{AXIS[condition]}, {unit}"
     return lines(series, title, alt, label, "test accuracy, %", ylim=(0, 101))
 
 
 CAPTION = {"turned": "turned", "shifted": "shifted to the right and down", "noise": "under noise"}
+AXIS = CAPTION | {"noise": "noise"}
 
 
 def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> Figure:

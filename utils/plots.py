@@ -94,7 +94,11 @@ def _target_line(axes) -> None:
 def tried(run: Record, recorded: list[Record]) -> Figure:
     """A run of one's own over the spread of the recorded seeds, epoch by epoch."""
     same = any(run.key == other.key for other in recorded)
-    title = f"Nothing changed yet: {run.run.title}, as recorded" if same else inside(run, recorded)
+    title = (
+        f"Nothing changed yet: {called(run.run.name)}, seed {run.run.seed}, as recorded"
+        if same
+        else inside(run, recorded)
+    )
     alt = "Test accuracy over the epochs: one run, and recorded ones"
     figure, axes = sized(8, 3.4, title, alt)
     rows = list(zip(*(other.test_accuracy for other in recorded), strict=True))
@@ -132,8 +136,9 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     met = {name: runs_meeting_brief(runs) for name, runs in models.items()}
     title = f"{sum(met.values())} of {sum(map(len, models.values()))} runs meet the brief"
     if any(met.values()):
-        best = max(models, key=lambda name: met[name] / len(models[name]))
-        title += f"; most often {best}: {met[best]} of {len(models[best])}"
+        shares = {name: met[name] / len(models[name]) for name in models}
+        best = [name for name in models if shares[name] == max(shares.values())]
+        title += f"; most often {' and '.join(best)}: {met[best[0]]} of {len(models[best[0]])}"
     alt = (
         "Test accuracy in the last five epochs of every run, by experiment, "
         f"against {TARGET_ACCURACY} %"
@@ -220,7 +225,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     """Accuracy against parameters: our means with intervals, and public single runs."""
     small = {name: runs for name, runs in ours.items() if len(runs) > 1}
     best = max(small, key=lambda name: final_test(small[name]).mean)
-    title = f"Accuracy by size; the best mean is {called(best)}'s, {final_test(small[best])}"
+    title = f"Accuracy by size; the best of these is {called(best)}, {final_test(small[best])}"
     alt = "Test accuracy against the number of parameters, ours and public ones"
     figure, axes = sized(8, 4.4, title, alt)
     for index, runs in enumerate(small.values()):
@@ -234,7 +239,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         if all(abs(x - other) > 0.02 * x for other in named):
             named.append(x)
             at = (x, final_test(runs).mean)
-            axes.annotate(name, at, (5, 3), textcoords="offset points", fontsize=10)
+            axes.annotate(name, at, (4, 9), textcoords="offset points", fontsize=10)
     style = {"color": VERMILION, "marker": "^", "s": 30}
     sizes = [p.parameters for p in public]
     axes.scatter(sizes, [p.last for p in public], label="public: last epoch, one seed", **style)

@@ -207,7 +207,7 @@ def ladder_table(ladder: dict[str, list[Record]]) -> str:
                 brief_met(runs),
             )
         )
-    columns = ("model", "parameters", "train %", "test %", "seeds", "lowest of last 5",
+    columns = ("model", "parameters", "train %", "test %", "seeds", "lowest of any run",
                "published %", "brief met")  # fmt: skip
     return markdown(columns, rows)
 

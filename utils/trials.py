@@ -70,6 +70,7 @@ def performance_log() -> str:
             f"{found.score:.2f}",
             str(found),
             found.gain.n,
+            "yes" if TRIALS[found.name].taken else "",
         )
         for found in outcomes()
     ]
@@ -81,5 +82,6 @@ def performance_log() -> str:
         "held-out %",
         "gain, points",
         "seeds",
+        "taken",
     )
     return markdown(columns, rows)
