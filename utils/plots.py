@@ -239,7 +239,8 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         if all(abs(x - other) > 0.02 * x for other in named):
             named.append(x)
             at = (x, final_test(runs).mean)
-            axes.annotate(name, at, (4, 9), textcoords="offset points", fontsize=10)
+            left = {"xytext": (-4, 7), "ha": "right"} if x < 7_000 else {"xytext": (6, -3)}
+            axes.annotate(name, at, textcoords="offset points", fontsize=10, **left)
     style = {"color": VERMILION, "marker": "^", "s": 30}
     sizes = [p.parameters for p in public]
     axes.scatter(sizes, [p.last for p in public], label="public: last epoch, one seed", **style)
