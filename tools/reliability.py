@@ -261,7 +261,9 @@ def report(found: dict) -> str:
         tried = f"the tests, Python {python}, torch {counts['torch']}, numpy {counts['numpy']}"
         outcome = f"{counts['passed']} passed, {counts['failed']} failed"
         rows.append((f"{tried}; {counts['processor']}", 1, outcome))
-    return markdown(("what was tried", "times", "outcome"), rows, left=1)
+    table = markdown(("what was tried", "times", "outcome"), rows, left=1)
+    missing = [name for name in TRIALS if name not in found]
+    return f"{table}\n\nNot tried yet: {', '.join(missing)}." if missing else table
 
 
 def _of(counts: dict[str, int], outcome: str) -> str:
