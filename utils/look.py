@@ -34,6 +34,17 @@ from utils.training import fit
 SIGNED = LinearSegmentedColormap.from_list("signed", [VERMILION, "white", BLUE])
 PAGE = 115  # weights side by side
 TALLEST, WIDEST = 64, 28  # channels and pixels that fill a diagram's column
+STAGES = {  # of both bodies in `models`, in words
+    "edges": "two 3x3 convolutions",
+    "squeeze_1": "max pool, then a 1x1 squeeze",
+    "middle": "two more 3x3 convolutions",
+    "squeeze_2": "a 1x1 squeeze",
+    "late": "the last two 3x3 convolutions",
+    "first": "a 3x3 convolution",
+    "at_28": "separable blocks",
+    "at_14": "max pool, then separable blocks",
+    "at_7": "average pool, then separable blocks",
+}
 
 
 def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
@@ -175,26 +186,22 @@ def evidence(network: nn.Module, images: Tensor, statistics: tuple[float, float]
     best = each.sum((2, 3)).topk(2).indices
     title = "Where the answer comes from: blue places speak for the digit, orange-red against it"
     alt = f"{len(images)} digits with the evidence of each place for the answer and the next best"
-    figure, axes = grid(2, len(images), (8, 2.7), title, alt)
+    columns = min(5, len(images))
+    pairs = -(-len(images) // columns)  # of rows: the answer, and below it the next best
+    figure, axes = grid(2 * pairs, columns, (8, 3.5 * pairs + 0.4), title, alt)
     side, step = maps.shape[-1], (IMAGE_SIZE / 2) / 7
     half, middle = side * step / 2, (IMAGE_SIZE - 1) / 2
     extent = (middle - half, middle + half, middle + half, middle - half)
-    most = float(each.abs().max())
-    for column, image in enumerate(images):
+    most = 0.6 * float(each.abs().max())  # stronger than that is the same full colour
+    style = {"cmap": SIGNED, "vmin": -most, "vmax": most, "extent": extent, "alpha": 0.7}
+    for index, image in enumerate(images):
         for row in range(2):
-            digit = int(best[column, row])
-            axis = axes[row, column]
-            axis.imshow(image.numpy(), cmap=INK, vmin=0, vmax=500)
-            axis.imshow(
-                each[column, digit].numpy(),
-                cmap=SIGNED,
-                vmin=-most,
-                vmax=most,
-                extent=extent,
-                alpha=0.65,
-            )
+            digit = int(best[index, row])
+            axis = axes[2 * (index // columns) + row, index % columns]
+            axis.imshow(image.numpy(), cmap=INK, vmin=0, vmax=400)
+            axis.imshow(each[index, digit].numpy(), **style)
             axis.set(xlim=(0, IMAGE_SIZE - 1), ylim=(IMAGE_SIZE - 1, 0))
-            axis.set_title(f"{digit}: {each[column, digit].sum():+.1f}", fontsize=11, pad=2)
+            axis.set_title(f"{digit}: {each[index, digit].sum():+.1f}", fontsize=12, pad=2)
     return figure
 
 
@@ -213,7 +220,7 @@ def stages(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -
     for row, (name, maps) in zip(axes, found, strict=True):
         for axis, seen in zip(row, maps[0], strict=False):
             axis.imshow(seen.numpy(), cmap=INK, vmin=0, vmax=max(float(seen.max()), 1e-6))
-        label = f"{name}, {maps.shape[-1]}x{maps.shape[-1]}"
+        label = f"{STAGES.get(name, name)}, {maps.shape[-1]}x{maps.shape[-1]}"
         row[0].text(0, 1.08, label, fontsize=11, transform=row[0].transAxes).set_in_layout(False)
     return figure
 

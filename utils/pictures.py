@@ -135,11 +135,16 @@ def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> F
         f"{len(every)} test images are missed by more than {most:.0%} of {len(kept)} networks "
         f"({disputed} of them of disputed label), {len(missed)} by at least one"
     )
-    captions = [
-        f"{int(test.labels[i])}{'*' if i in DISPUTED else ''}, {missed[i] / len(kept):.0%}"
-        for i in every
-    ]
-    return images(test.images[every], captions, title, columns=8)
+    shown, labels = test.images[every], test.labels[every].tolist()
+    kept_runs = [run for run in runs if run.weights_path.exists()]
+    answers = [predict(load_network(r), shown, r.statistics).argmax(1).tolist() for r in kept_runs]
+    captions = []
+    for index, label, *read in zip(every, labels, *answers, strict=True):
+        mistake = collections.Counter(digit for digit in read if digit != label).most_common(1)
+        as_ = f" as {mistake[0][0]}" if mistake else ""
+        star = "*" if index in DISPUTED else ""
+        captions.append(f"{label}{star}{as_}, {missed[index] / len(kept):.0%}")
+    return images(shown, captions, title, columns=7)
 
 
 def calibration(runs: Sequence[Record]) -> Figure:

@@ -114,7 +114,8 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
         label=run.run.title if same else "your run",
     )
     _target_line(axes)
-    axes.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(min(95, *own[-1:], lows[-1]), 100))
+    bottom = min(95, math.floor(min(own[-1], lows[-1])))
+    axes.set(xlabel="epoch", ylabel=f"test accuracy, % (from {bottom} on)", ylim=(bottom, 100))
     axes.legend(frameon=False, loc="lower right")
     return figure
 
@@ -217,7 +218,7 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
     axes.set_yticks(range(len(effects)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="test accuracy, points; blue (up) and red (down) are clear of zero")
+    axes.set(xlabel="points of test accuracy (grey: not clear of zero)")
     return figure
 
 
@@ -283,13 +284,12 @@ def confusion(run: Record) -> Figure:
     pairs = " and ".join(f"a {true} taken for a {wrong}" for true, wrong in worst)
     title = f"{run.run.title}: {mistakes} mistakes"
     title += f"; the most frequent, {most} times: {pairs}" if most else ""
-    figure, axes = sized(6.5, 5, title, "Mistakes by true and predicted digit")
+    figure, axes = sized(6.5, 5.4, title, "Mistakes by true and predicted digit")
     axes.grid(False)
-    picture = axes.imshow(counts, cmap="Blues", vmin=0)
+    axes.imshow(counts, cmap="Blues", vmin=0)
     for true, predicted in zip(*numpy.nonzero(numpy.nan_to_num(counts)), strict=True):
         count = int(counts[true, predicted])
         colour = "white" if count > most / 2 else "black"
         axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=11)
     axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
-    figure.colorbar(picture, ax=axes, label="test images")
     return figure
