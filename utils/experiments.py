@@ -126,7 +126,7 @@ _trial("small-trial-recipe", "growing", "10, 14 and 17 channels, not 14",
        config={"channels": (10, 14, 17)})  # fmt: skip
 _trial("small-trial-recipe", "early", "4 blocks at 14x14, 2 at 7x7",
        config={"blocks": (1, 4, 2)})  # fmt: skip
-for _width in (12, 16, 18):
+for _width in (16, 18, 20, 22):
     _trial("small-trial-recipe", f"size-{_width}", f"{_width} channels, not 14",
            config={"channels": (_width,) * 3})  # fmt: skip
 EXPERIMENTS["best-trial-base"] = Experiment(
@@ -176,6 +176,7 @@ EXPERIMENTS["10-wider"] = Experiment(
     replace(MODELS[10], edges=(12, 12), late=(10, 13)), RECIPES["final"], TEN
 )
 # Ideas asked for the log alone, after the finals: they choose nothing.
+_trial("small-trial-recipe", "size-12", "12 channels, not 14", config={"channels": (12, 12, 12)})
 _trial("10-trial-adamw-wider", "average", "a longer average, 0.999", ema_decay=0.999)
 _trial("10-trial-adamw-wider-batch-64", "silu", "SiLU instead of ReLU",
        config={"activation": "silu"})  # fmt: skip
