@@ -19,7 +19,7 @@ from tools import reliability
 from utils import plots
 from utils.analysis import brief_met, final_test, verdict
 from utils.data import ROOT
-from utils.experiments import EXPERIMENTS, FINALS, TRIALS, get_experiment
+from utils.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
 from utils.files import atomic_file, write_atomically
 from utils.findings import FINDINGS
 from utils.recipes import PUBLIC, Recipe, changes
@@ -76,17 +76,21 @@ def plan_table() -> str:
     for name, experiment in EXPERIMENTS.items():
         if "-trial-" in name:
             continue
-        base = get_experiment(name.split("-")[0])
-        apart = [
-            f"{field} {after!r}"
-            for old, new in ((base.config, experiment.config), (base.recipe, experiment.recipe))
-            for field, (_, after) in changes(old, new).items()
-        ]
+        apart = _apart(EXPERIMENTS.get(name.split("-")[0]), experiment)
         apart += [] if experiment.measure_test else ["on the validation split"]
         apart += ["float32, torch's own layers"] if experiment.reference else []
         seeds = f"{experiment.seeds[0]} to {experiment.seeds[-1]}"
         rows.append((name, "; ".join(apart), seeds if experiment.seeds[1:] else "0"))
     return markdown(("experiment", "differs from the model of its number in", "seeds"), rows, 3)
+
+
+def _apart(base: Experiment | None, experiment: Experiment) -> list[str]:
+    """The settings in which an experiment differs from its base, or all if it has none."""
+    recipe = base.recipe if base else Recipe()
+    before = vars(base.config) if base else {}
+    settings = {k: v for k, v in vars(experiment.config).items() if before.get(k) != v}
+    settings |= {k: after for k, (_, after) in changes(recipe, experiment.recipe).items()}
+    return [f"{field} {value!r}" for field, value in settings.items()]
 
 
 def trials_table() -> str:

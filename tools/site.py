@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.data import ROOT, Dataset, load_mnist
+from utils.look import STAGES
 from utils.measure import predict
 from utils.records import Record
 from utils.runs import study
@@ -98,7 +99,8 @@ def networks(folder: Path, data: Dataset) -> None:
             print(f"{name} is left out: its weights are not kept", file=sys.stderr)
             continue
         stages = export(run, folder / f"{name}.onnx")
-        listed.append({"name": name, "parameters": run.parameters, "stages": stages})
+        words = {stage: STAGES.get(stage, stage) for stage in stages}
+        listed.append({"name": name, "parameters": run.parameters, "stages": words})
         if not name.isdigit():
             answers = predict(load_network(run), data.test.images, run.statistics).argmax(1)
             wrong += answers != data.test.labels

@@ -94,10 +94,10 @@ function figure(caption, canvas) {
 }
 
 function look(net, output, digit) {
-  const found = net.stages.map((stage) => {
+  const found = Object.entries(net.stages).map(([stage, words]) => {
     const map = output[stage], [, maps, height, width] = map.dims, canvas = document.createElement("canvas");
     paint(canvas, map.data, height, width, Math.max(1, Math.round(42 / width)), { maps });
-    return figure(`${stage}: ${maps} maps of ${height}x${width}, dark is high`, canvas);
+    return figure(`${words}: ${maps} maps of ${height}x${width}, dark is high`, canvas);
   });
   if (output.evidence) {
     const [, , height, width] = output.evidence.dims, canvas = document.createElement("canvas");
