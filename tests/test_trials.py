@@ -4,7 +4,7 @@ from utils import trials
 from utils.experiments import EXPERIMENTS, TRIALS
 from utils.runs import study
 from utils.store import STUDY
-from utils.trials import outcome, outcomes, performance_log, score
+from utils.trials import GAIN, outcome, outcomes, performance_log, score
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
@@ -40,3 +40,10 @@ def test_every_recorded_trial_has_its_line():
     searched = {name for name in recorded if "-search-" in name or "-trial-" in name}
     assert {n for n in searched - TRIALS.keys() if not n.endswith("-base")} == set()
     assert all(name in EXPERIMENTS for name in recorded)
+
+
+def test_what_was_taken_gained_enough_by_the_rule():
+    taken = [name for name, trial in TRIALS.items() if trial.taken]
+    assert len(taken) >= 4
+    for name in taken:
+        assert outcome(name).gain.mean >= GAIN, name
