@@ -244,8 +244,8 @@ def report(found: dict) -> str:
         rows.append((f"a byte changed in {kind}", sum(counts.values()), outcome))
     if counts := found.get("values"):
         outcome = (
-            f"{_of(counts, 'one line')} answered by one line, {_of(counts, 'result')} fit after "
-            f"all, {_of(counts, 'traceback')} tracebacks"
+            f"{_of(counts, 'one line')} answered by one line, {_of(counts, 'result')} were valid "
+            f"after all, {_of(counts, 'traceback')} tracebacks"
         )
         rows.append(("a value of the wrong kind", sum(counts.values()), outcome))
     if counts := found.get("kills"):

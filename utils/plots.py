@@ -226,7 +226,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     """Accuracy against parameters: our means with intervals, and public single runs."""
     small = {name: runs for name, runs in ours.items() if len(runs) > 1}
     best = max(small, key=lambda name: final_test(small[name]).mean)
-    title = f"Accuracy by size; the best of these is {called(best)}, {final_test(small[best])}"
+    title = f"Accuracy by size; the best of ours is {called(best)}, {final_test(small[best])}"
     alt = "Test accuracy against the number of parameters, ours and public ones"
     figure, axes = sized(8, 4.4, title, alt)
     for index, runs in enumerate(small.values()):
