@@ -99,6 +99,8 @@ def several() -> Image.Image:
         ("no/such.png", "there is no picture no/such.png"),
         (__file__, "cannot be read as a picture .* save it as PNG or JPEG"),
         (".", "cannot be read as a picture"),
+        ("~nobody-of-that-name/x.png", "there is no picture"),
+        ("a" * 5_000, "cannot be read as a picture"),
     ],
 )
 def test_what_is_no_picture_of_a_digit_is_one_line(picture, message):
@@ -118,6 +120,16 @@ def test_predict_mends_what_it_can(mnist, final):
     expected = predict(network, images, final.statistics)
     for form in (images.numpy(), images[:, None], images.float() / 255, images.long()):
         assert torch.equal(predict(network, form, final.statistics), expected)
+    assert raw_pixels(images > 127).max() == 255  # True is full ink
+
+
+@pytest.mark.parametrize("light_on_dark", [True, False])
+def test_a_scan_of_sixteen_bits_reads_as_one_of_eight(mnist, tmp_path, light_on_dark):
+    eight = mnist.test.images[0].numpy() if light_on_dark else 255 - mnist.test.images[0].numpy()
+    sixteen = eight.astype(numpy.uint16) * 257
+    Image.fromarray(sixteen).save(tmp_path / "scan.png")
+    assert torch.equal(as_mnist(tmp_path / "scan.png"), as_mnist(eight))
+    assert torch.equal(as_mnist(Image.fromarray(eight.astype(numpy.float32))), as_mnist(eight))
 
 
 @pytest.mark.parametrize(

@@ -185,20 +185,6 @@ def test_try_it_says_a_bad_value_in_one_line(changes, line, capsys):
     assert said.startswith(line)
 
 
-def test_try_it_draws_the_changed_run_over_the_recorded_ones(monkeypatch, small, capsys, found):
-    shown = []
-    monkeypatch.setattr(lesson, "show", shown.append)
-    monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
-    monkeypatch.setattr(lesson, "study", lambda names: {"4": found["4"]})
-    lesson.try_it(4, recipe={"learning_rate": 0.02, "batch_size": 100})
-    printed = capsys.readouterr().out
-    assert "training 4-varied-" in printed
-    assert printed.count("epoch ") == 2
-    (figure,) = shown
-    assert figure.get_suptitle().startswith("After epoch 2 your run is at ")
-    pyplot.close(figure)
-
-
 def test_an_interrupted_try_is_one_line(monkeypatch, small, capsys):
     def stop(row):
         raise KeyboardInterrupt

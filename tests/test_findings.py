@@ -65,15 +65,16 @@ def test_too_few_seeds_is_one_line(record):
 
 
 def test_no_finding_turns_over_without_one_seed():
-    everything = {judged.finding.id: judged.outcome for judged in findings.findings()}
-    assert len(everything) >= 15
+    """What is held stays held or becomes undecided by its definition; so ask of the others."""
+    refuted = {j.finding.id for j in findings.findings() if j.outcome == "not held"}
+    assert refuted
     seeds = {r.run.seed for records in study(folders=[STUDY]).values() for r in records}
     for seed in seeds:
-        for judged in findings.findings(without=seed):
-            assert {judged.outcome, everything[judged.finding.id]} != {"held", "not held"}
+        held = {j.finding.id for j in findings.findings(without=seed) if j.outcome == "held"}
+        assert not held & refuted
 
 
-def test_two_or_three_findings_a_model_on_experiments_that_exist():
+def test_two_to_six_findings_a_model_on_experiments_that_exist():
     assert len({finding.id for finding in FINDINGS}) == len(FINDINGS) <= 35
     for model in range(1, 11):
         own = [finding for finding in FINDINGS if finding.model == model and not finding.of_finals]

@@ -23,7 +23,20 @@ def test_what_is_stored_is_what_is_measured(mnist):
 
 
 def test_every_kept_network_of_the_study_is_measured_and_nothing_else():
-    assert measured.load().keys() == measured.kept().keys()
+    found, kept = measured.load(), measured.kept()
+    assert found.keys() == kept.keys()
+    for key, run in kept.items():
+        hits = sum(run.confusion[digit][digit] for digit in range(10))
+        assert abs(len(found[key].wrong) - (10_000 - hits)) <= 3, run.title
+
+
+def test_what_is_no_longer_kept_leaves_the_file(tmp_path, monkeypatch):
+    stored = measured.load()
+    extra = next(iter(stored.values()))
+    monkeypatch.setattr(measured, "FILE", tmp_path / "measured.json")
+    measured.save(stored | {"gone": extra})
+    assert measured.main() == 0
+    assert measured.load() == stored
 
 
 def test_a_run_of_ones_own_is_measured_and_one_without_weights_is_one_line(tmp_path, monkeypatch):
@@ -39,7 +52,7 @@ def test_a_run_of_ones_own_is_measured_and_one_without_weights_is_one_line(tmp_p
 
 
 def test_independent_chance_predicts_its_own_spread(monkeypatch):
-    """Networks that miss each of 100 images with probability 1/2, by hand."""
+    """Three networks that miss two to four of 10,000 images, by hand."""
     runs = study(["4"], [STUDY])["4"][:3]
     wrong = [(0, 1), (1, 2, 3), (0, 1, 2, 3)]
     bins = ((10_000, 9_000.0, 9_990), *[(0, 0.0, 0)] * (BINS - 1))

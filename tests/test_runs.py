@@ -18,7 +18,7 @@ from utils.experiments import EXPERIMENTS, FINALS, get_experiment
 from utils.recipes import RECIPES, Recipe
 from utils.records import RecordError
 from utils.runs import epoch_line, study, wanted_runs
-from utils.store import STUDY, find, load, load_all, verify
+from utils.store import STUDY, load, load_all, verify
 from utils.training import EpochRow
 
 
@@ -227,7 +227,8 @@ def test_three_runs_in_three_threads_get_the_weights_they_get_alone(small, tmp_p
         thread.start()
     for thread in threads:
         thread.join()
-    together = [find(run, small.checksum, [folder]).weights_sha256 for run in wanted]
+    stored = load_all([folder])
+    together = [stored[run.key(small.checksum)].weights_sha256 for run in wanted]
     assert together == alone
     assert len(set(alone)) == 3
 
@@ -261,7 +262,7 @@ def test_everything_recorded_is_counted(mnist):
 @pytest.mark.parametrize("name", ["1", "10-final"])
 def test_a_committed_record_re_measures(mnist, name):
     (run,) = wanted_runs(name, 0)
-    assert verify(find(run, mnist.checksum, [STUDY]), mnist)
+    assert verify(load_all([STUDY])[run.key(mnist.checksum)], mnist)
 
 
 def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no_training):

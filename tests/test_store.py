@@ -13,12 +13,16 @@ from utils import store
 from utils.engine import ENGINE_VERSION, Engine
 from utils.files import write_atomically
 from utils.records import RecordError, Run, RunInterruptedError, sealed, unsealed
-from utils.store import find, load, load_all, load_network, train, verify
+from utils.store import load, load_all, load_network, train, verify
 from utils.training import NonFiniteLossError, predict
 
 
+def found(run, checksum, folder):
+    return load_all([folder]).get(run.key(checksum))
+
+
 def test_a_record_is_found_verified_and_complete(record, small, tmp_path):
-    assert find(RUN, small.checksum, [tmp_path]) == record
+    assert found(RUN, small.checksum, tmp_path) == record
     assert verify(record, small)
     assert unsealed(sealed(record)) == record
     assert record.run == RUN
@@ -37,10 +41,10 @@ def test_a_record_is_found_verified_and_complete(record, small, tmp_path):
 def test_a_new_engine_version_finds_no_older_record(record, small, tmp_path, monkeypatch):
     monkeypatch.setattr(Run.key, "__defaults__", (ENGINE_VERSION + 1,))
     monkeypatch.setattr(store, "ENGINE_VERSION", ENGINE_VERSION + 1)
-    assert find(RUN, small.checksum, [tmp_path]) is None
+    assert found(RUN, small.checksum, tmp_path) is None
     assert load_all([tmp_path]) == {record.key: record}  # and it is still whole
     newer = train(RUN, small, tmp_path)
-    assert find(RUN, small.checksum, [tmp_path]) == newer != record
+    assert found(RUN, small.checksum, tmp_path) == newer != record
     assert load(record.path) == record  # beside it, not instead of it
 
 
@@ -48,8 +52,8 @@ def test_records_are_found_by_the_key_inside(record, small, tmp_path):
     other = train(replace(RUN, seed=1), small, tmp_path)
     shutil.copy(other.path, record.path)
     record.weights_path.unlink()
-    assert find(RUN, small.checksum, [tmp_path]) is None
-    assert find(replace(RUN, seed=1), small.checksum, [tmp_path]) == other
+    assert found(RUN, small.checksum, tmp_path) is None
+    assert found(replace(RUN, seed=1), small.checksum, tmp_path) == other
     assert list(load_all([tmp_path])) == [other.key]
     record.path.rename(record.path.with_name("seed-07.json"))
     assert load(record.path.with_name("seed-07.json")).run.seed == 1
@@ -59,7 +63,7 @@ def test_what_is_stored_is_never_replaced(record, small, tmp_path):
     other = train(RUN, replace(small, checksum="0123"), tmp_path)
     assert other.path != record.path
     assert load_all([tmp_path]) == {record.key: record, other.key: other}
-    assert find(RUN, "0123", [tmp_path]) == other
+    assert found(RUN, "0123", tmp_path) == other
     assert load_network(other)
     assert load_network(record)
 

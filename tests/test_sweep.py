@@ -164,7 +164,7 @@ def test_a_cluster_fails_run_by_run_and_gives_the_bits_of_one_process(
         "1-diverging seed 0: loss is not finite at epoch 1",
         "1-large seed 0: batch_size is 601 but there are 600 training images",
     ]
-    assert [failure.startswith(text) for failure, text in zip(sorted(failures), texts, strict=True)]
+    assert len(failures) == len(texts)
     assert all(map(str.startswith, sorted(failures), texts))
     assert not any("\n" in failure or "/tmp" in failure for failure in sorted(failures)[1:])
     output = capsys.readouterr().out.splitlines()

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,7 @@ CONFIGS = [
     *MODELS.values(),
     SeparableConfig((5, 7, 11), (1, 2, 3)),
     SeparableConfig((8, 8, 8), inner_norm=False),
+    replace(MODELS[10], squeeze_excitation=4),
 ]
 
 
@@ -37,10 +39,8 @@ CONFIGS = [
 def test_layer_table_agrees_with_the_hand_count_layer_by_layer(config):
     rows = layer_rows(config)
     for row in rows:
-        by_hand = 1
-        for factor in filter(None, row.formula.split("·")):
-            by_hand *= int(factor)
-        assert row.parameters == (by_hand if row.formula else 0), row
+        products = (map(int, part.split("·")) for part in filter(None, row.formula.split(" + ")))
+        assert row.parameters == sum(map(math.prod, products)), row
     assert sum(row.parameters for row in rows) == hand_count(config)
 
 
@@ -113,15 +113,14 @@ def test_the_brief_is_counted_with_an_exact_interval(found):
     low, high = share_interval(runs_meeting_brief(runs), len(runs))
     words = f"{runs_meeting_brief(runs)} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
     assert line.endswith(f"| {words} |")
-    assert share_interval(19, 20) == pytest.approx((0.7513, 0.9987), abs=1e-4)
 
 
 def test_a_published_figure_is_inside_above_or_below(found):
     runs, quoted = found["4"], PUBLISHED[4].test_accuracy
     best = best_test(runs)
-    where = {4: "inside" if min(best.values) <= quoted <= max(best.values) else None}
+    assert min(best.values) <= quoted <= max(best.values)
     (line,) = replication_table({4: (runs, runs)}).splitlines()[2:]
-    assert line.split(" | ")[4] == where[4]
+    assert line.split(" | ")[4] == "inside"
     for figure, word in ((100.0, "above"), (0.0, "below")):
         forged = replace(PUBLISHED[4], test_accuracy=figure)
         with pytest.MonkeyPatch.context() as patch:

@@ -9,11 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from models import MODELS
 from tests.conftest import subset
 from utils.augment import draw_warps
-from utils.data import ROOT, Split, split_validation
+from utils.data import Split, split_validation
 from utils.engine import Engine
 from utils.experiments import EXPERIMENTS
 from utils.recipes import CANDIDATES, RECIPES, Recipe
-from utils.store import load_all, weights_checksum
+from utils.store import weights_checksum
 from utils.training import (
     NonFiniteLossError,
     Trainer,
@@ -165,16 +165,6 @@ def test_calm_epochs_weaken_the_warps_of_the_last_epochs_alone(small, monkeypatc
 def test_plateau_has_no_closed_form():
     with pytest.raises(ValueError, match=r"depends on the run: see the history of its record"):
         learning_rate(RECIPES["plateau"], 0, 1)
-
-
-def test_recorded_rates_are_those_of_the_closed_form():
-    records = load_all([ROOT / "records"]).values()
-    fixed = [record for record in records if "plateau" not in record.run.recipe.schedule]
-    assert len(fixed) > 40
-    for record in fixed:
-        expected = [learning_rate(record.run.recipe, row.epoch - 1, 1) for row in record.history]
-        rates = [row.learning_rate for row in record.history]
-        assert rates == pytest.approx(expected, rel=1e-9), record.path
 
 
 def test_plateau_decays_after_two_epochs_without_a_lower_validation_loss(small):

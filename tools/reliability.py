@@ -4,6 +4,7 @@ The counts go to docs/reliability.json, from which docs/reliability.md is genera
 """
 
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -133,9 +134,13 @@ def kills(count: int = KILLS) -> dict[str, int]:
     chance, seen, before = random.Random(0), Counter(), _shared_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        reference = _checksums(_sweep(folder / "reference").wait() or folder / "reference")
-        while seen["kills"] < count:
-            store = folder / f"store-{sum(seen.values())}"
+        if status := _sweep(folder / "reference").wait():
+            raise RuntimeError(f"the sweep to compare with ended with status {status}")
+        reference = _checksums(folder / "reference")
+        for turn in itertools.count():
+            if seen["kills"] == count:
+                break
+            store = folder / f"store-{turn}"
             process = _sweep(store)
             workers = _workers(process)
             time.sleep(chance.uniform(0, 10))

@@ -34,7 +34,6 @@ PAGES = (
     "data/README.md",
 )
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-EXAMPLES = 20
 
 
 class SiteError(RuntimeError):
@@ -107,7 +106,7 @@ def networks(folder: Path, data: Dataset) -> None:
     chosen = [int(i) for d in range(10) for i in (data.test.labels == d).nonzero()[:2, 0]]
     content = {
         "nets": listed,
-        "examples": [_text(data.test.images[i]) for i in chosen[:EXAMPLES]],
+        "examples": [_text(data.test.images[i]) for i in chosen],
         "hard": _text(data.test.images[int(wrong.argmax())]),
     }
     (folder / "nets.json").write_text(json.dumps(content), encoding="utf-8")
@@ -124,11 +123,11 @@ def runtime(folder: Path) -> None:
         SiteError: if npm cannot bring it.
     """
     NPM.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        if (ROOT / "site" / name).exists():
-            shutil.copy(ROOT / "site" / name, NPM)
+    wanted, installed = ROOT / "site" / "package.json", NPM / "package.json"
     found = NPM / "node_modules" / "onnxruntime-web" / "dist"
-    if not (found / RUNTIME[0]).exists():
+    same = installed.exists() and installed.read_bytes() == wanted.read_bytes()
+    if not (same and (found / RUNTIME[0]).exists()):
+        shutil.copy(wanted, installed)
         try:
             command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
             subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=300)

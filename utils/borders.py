@@ -87,3 +87,8 @@ def brief(value: object) -> str:
     """What a value looks like, in one short line."""
     given = " ".join(repr(value).split())
     return given if len(given) <= 60 else f"{given[:57]}..."
+
+
+def first_line(error: object) -> str:
+    """One line of an error, whose text may be empty."""
+    return str(error).partition("\n")[0] or type(error).__name__

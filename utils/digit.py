@@ -87,12 +87,14 @@ def as_mnist(picture: str | Path | Image.Image | numpy.ndarray | Tensor) -> Tens
 def _grey(picture) -> numpy.ndarray:
     """Any picture as [H, W] floats in 0..1, 1 being white."""
     if isinstance(picture, str | os.PathLike):
-        picture = _opened(Path(picture).expanduser())
+        picture = _opened(Path(os.path.expanduser(picture)))
     if isinstance(picture, Image.Image):
         if picture.width * picture.height > MOST_PIXELS:
             size = f"{picture.width}x{picture.height} pixels"
             raise PictureError(f"the picture has {size}; shrink it, or crop it to the digit")
         picture = ImageOps.exif_transpose(picture)
+        if picture.mode[0] in "IF":  # of more than 8 bits, which Pillow would clip
+            return _grey(numpy.asarray(picture))
         transparent = picture.has_transparency_data
         picture.thumbnail((WORKING_SIDE, WORKING_SIDE))
         return _flat(numpy.asarray(picture.convert("RGBA" if transparent else "L")) / 255)
@@ -112,14 +114,16 @@ def _grey(picture) -> numpy.ndarray:
 
 
 def _opened(path: Path) -> Image.Image:
-    if not path.exists():
-        raise PictureError(f"there is no picture {path}; give the path of a file")
     try:
+        if not path.exists():
+            raise PictureError(f"there is no picture {path}; give the path of a file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says what to do
             picture = Image.open(path)
         if picture.width * picture.height <= MOST_PIXELS:
             picture.load()
+    except PictureError:
+        raise
     except Image.DecompressionBombError:
         raise PictureError(f"{path} is too large a picture; shrink it") from None
     except (OSError, SyntaxError, ValueError) as error:

@@ -78,7 +78,13 @@ _ADAMW = {
 EXPERIMENTS["10-trial-base"] = Experiment(MODELS[10], _SEARCHED, THREE, measure_test=False)
 _trial("10-trial-base", "dropout-0", "no dropout", config={"dropout": 0.0})
 _trial("10-trial-base", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
-_trial("10-trial-base", "adamw", "AdamW, rising then falling to 0, batches of 128", **_ADAMW, taken=True)
+_trial(
+    "10-trial-base",
+    "adamw",
+    "AdamW, rising then falling to 0, batches of 128",
+    **_ADAMW,
+    taken=True,
+)
 _trial("10-trial-base", "linear", "rate 0.2, falling to 0 evenly", learning_rate=0.2,
        schedule="linear", milestones=())  # fmt: skip
 _trial("10-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)

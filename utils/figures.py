@@ -33,17 +33,15 @@ STYLE = {
 }
 
 
-def show(figure: Figure, alt: str | None = None) -> None:
-    """Display a figure with alternative text (default its own), then close it."""
-    display(figure, metadata={"image/png": {"alt": alt or figure.alt}})
+def show(figure: Figure) -> None:
+    """Display a figure with its alternative text, then close it."""
+    display(figure, metadata={"image/png": {"alt": figure.alt}})
     pyplot.close(figure)
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float], title: str, alt: str = "", **grid):
+def _figure(rows: int, columns: int, size: tuple[float, float], title: str, alt: str = ""):
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(
-            rows, columns, figsize=size, layout="constrained", gridspec_kw=grid
-        )
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained")
     figure.suptitle("\n".join(textwrap.wrap(title, int(size[0] * 11.5))), x=0.01, ha="left")
     figure.alt = f"{alt}. {title}." if alt else title
     return figure, axes
@@ -54,17 +52,9 @@ def sized(width: float, height: float, title: str, alt: str):
     return _figure(1, 1, (width, height), title, alt)
 
 
-def grid(
-    rows: int,
-    columns: int,
-    size: tuple[float, float],
-    title: str,
-    alt: str,
-    heights: list[float] | None = None,
-):
+def grid(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
     """A figure of many panels without frames, and their axes as [rows, columns]."""
-    ratios = {"height_ratios": heights} if heights else {}
-    figure, axes = _figure(rows, columns, size, title, alt, **ratios)
+    figure, axes = _figure(rows, columns, size, title, alt)
     axes = numpy.reshape(axes, (rows, columns))
     for axis in axes.flat:
         axis.axis("off")

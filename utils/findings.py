@@ -127,6 +127,15 @@ def _without(records: list[Record], seed: int | None) -> list[Record]:
     return [record for record in records if record.run.seed != seed]
 
 
+def _enough(names: tuple[str, ...], without: int | None = None) -> list[list[Record]]:
+    """The recorded runs of each experiment; nothing where one of them has too few seeds."""
+    try:
+        groups = [_without(group, without) for group in study(names, [STUDY]).values()]
+    except ValueError:  # none is recorded
+        return []
+    return groups if min(map(len, groups)) >= FEWEST else []
+
+
 def findings(model: int | None = None, without: int | None = None) -> list[Judged]:
     """The findings of one model, or all, as the recorded seeds decide them.
 
@@ -139,12 +148,8 @@ def findings(model: int | None = None, without: int | None = None) -> list[Judge
     found = []
     for finding in FINDINGS:
         if model in (None, finding.model):
-            try:
-                groups = study(finding.names, [STUDY]).values()
-            except ValueError:
-                continue
-            records = [_without(group, without) for group in groups]
-            if min(map(len, records)) >= FEWEST:
+            records = _enough(finding.names, without)
+            if records:
                 found.append(judge(finding, records))
     return found
 
@@ -277,11 +282,8 @@ def effects() -> dict[str, tuple[Interval, int]]:
     """What each idea did to the final test accuracy, and over how many seeds, as recorded."""
     found = {}
     for idea, after, before in IDEAS:
-        try:
-            groups = [study([name], [STUDY])[name] for name in (after, before)]
-        except ValueError:
-            continue
-        if min(map(len, groups)) >= FEWEST:
+        groups = _enough((after, before))
+        if groups:
             found[idea] = difference(*groups), min(map(len, groups))
     return found
 
@@ -290,13 +292,9 @@ def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
     """{model: (its runs by the original's code, by its description)}, with enough seeds."""
     found = {}
     for model in PUBLISHED:
-        names = f"{model}-original", str(model)
-        try:
-            groups = tuple(study(names, [STUDY]).values())
-        except ValueError:
-            continue
-        if min(map(len, groups)) >= FEWEST:
-            found[model] = groups
+        groups = _enough((f"{model}-original", str(model)))
+        if groups:
+            found[model] = tuple(groups)
     return found
 
 

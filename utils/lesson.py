@@ -15,9 +15,8 @@ EPOCHS = 2  # of a changed run, so that a laptop answers within a minute or two
 def try_it(
     experiment: str | int,
     *,
-    recipe: Recipe | dict | None = None,
+    recipe: Recipe | str | dict | None = None,
     config: Config | dict | None = None,
-    epochs: int = EPOCHS,
 ) -> None:
     """Run an experiment with something changed, and draw it over the spread of its seeds.
 
@@ -25,14 +24,14 @@ def try_it(
 
     Args:
         experiment: as for `runs`.
-        recipe: the fields to change, e.g. {"learning_rate": 0.02}, or a whole recipe.
+        recipe: the fields to change, e.g. {"learning_rate": 0.02}, of `EPOCHS` epochs unless they
+            say otherwise; or a whole recipe, or the name of one.
         config: likewise, of the network.
-        epochs: of a changed run, unless `recipe` says how many.
     """
     try:
         (run,) = wanted_runs(experiment, 0, recipe=recipe, config=config)
-        if run.name != str(experiment) and not isinstance(recipe, Recipe):
-            recipe = {"epochs": epochs} | (recipe or {})
+        if run.name != str(experiment) and (recipe is None or isinstance(recipe, dict)):
+            recipe = {"epochs": EPOCHS} | (recipe or {})
         (mine,) = runs(experiment, 0, recipe=recipe, config=config)
         recorded = study([experiment])[str(experiment)]
         show(plots.tried(mine, recorded))

@@ -64,7 +64,7 @@ def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
         raise ValueError(f"images have shape {shape}; expected [N, 28, 28], or [N, 1, 28, 28]")
     if images.dtype == torch.uint8:
         return images
-    top = 1 if images.is_floating_point() else 255
+    top = 1 if images.is_floating_point() or images.dtype == torch.bool else 255
     if not ((images >= 0) & (images <= top)).all():
         least, most = images.min().item(), images.max().item()
         raise ValueError(

@@ -154,7 +154,9 @@ def main() -> int:
     """Command line; returns the exit status."""
     data, found = load_mnist(), load()
     networks = kept()
-    found = {key: value for key, value in found.items() if key in networks}
+    if found.keys() - networks.keys():
+        found = {key: value for key, value in found.items() if key in networks}
+        save(found)
     for key, run in networks.items():
         if key not in found:
             found[key] = measure(run, data)

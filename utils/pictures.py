@@ -48,7 +48,7 @@ def images(
     pictures: Sequence[Tensor], captions: Sequence[str], title: str, columns: int = 10
 ) -> Figure:
     """A grid of [28, 28] images, ink dark on white, with a caption above each."""
-    rows = -(-len(pictures) // columns)
+    rows = max(1, -(-len(pictures) // columns))
     side = 8 / columns  # inches
     alt = f"{len(pictures)} images of digits"
     figure, axes = grid(rows, columns, (8, 1.3 * side * rows + 0.5), title, alt)

@@ -139,7 +139,8 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     if any(met.values()):
         shares = {name: met[name] / len(models[name]) for name in models}
         best = [name for name in models if shares[name] == max(shares.values())]
-        title += f"; most often {' and '.join(best)}: {met[best[0]]} of {len(models[best[0]])}"
+        often = " and ".join(f"{name}, {met[name]} of {len(models[name])}" for name in best)
+        title += f"; most often {often}"
     alt = (
         "Test accuracy in the last five epochs of every run, by experiment, "
         f"against {TARGET_ACCURACY} %"

@@ -121,7 +121,9 @@ class Record:
             ("validation", recipe.validation),
             ("test", self.run.measure_test),
         ):
-            figures = [getattr(row, f"{split}_{kind}") for row in rows for kind in LOSS_ACCURACY]
+            figures = [
+                getattr(row, f"{split}_{kind}") for row in rows for kind in ("loss", "accuracy")
+            ]
             _agree(f"its {split} figures", all((f is not None) == measured for f in figures))
         if not recipe.schedule.startswith("plateau"):
             rates = [learning_rate(recipe, epoch, 1) for epoch in range(recipe.epochs)]
@@ -151,7 +153,6 @@ class Record:
         return self.path.with_suffix(".npz")
 
 
-LOSS_ACCURACY = ("loss", "accuracy")
 _RECORD = TypeAdapter(Record)
 
 

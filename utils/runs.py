@@ -1,8 +1,6 @@
 """`runs(4)`: every seed of model 4, replayed from its record or trained now."""
 
 import dataclasses
-import functools
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,7 +88,7 @@ def wanted_runs(
     """What `runs` looks for, each seed once; arguments and errors as there."""
     named = get_experiment(experiment)
     changed = dataclasses.replace(
-        named, recipe=_recipe(named.recipe, recipe), config=_config(named.config, config)
+        named, recipe=_recipe(named.recipe, recipe), config=_changed("config", named.config, config)
     )
     same = (changed.config, changed.recipe) == (named.config, named.recipe)
     if seeds is None:
@@ -128,10 +126,6 @@ def _recipe(named: Recipe, given: Recipe | str | dict | None) -> Recipe:
             raise ValueError(f"unknown recipe {given!r}; the recipes are {', '.join(RECIPES)}")
         return RECIPES[given]
     return _changed("recipe", named, given)
-
-
-def _config(named: Config, given: Config | dict | None) -> Config:
-    return _changed("config", named, given)
 
 
 def _changed(kind: str, named, given):
@@ -204,7 +198,7 @@ def study(
         ValueError: if no run of one of them is recorded.
         RecordError: if a record is damaged.
     """
-    checksum, stored = _checksum_at(os.environ.get("MNIST_ROOT")), load_all(folders)
+    checksum, stored = load_mnist().checksum, load_all(folders)
     found = {}
     for name in map(str, names or (*MODELS, *FINALS)):
         keys = [run.key(checksum) for run in wanted_runs(name)]
@@ -217,8 +211,3 @@ def study(
                 f"python -m utils.sweep --models {name} --store records"
             )
     return found
-
-
-@functools.cache
-def _checksum_at(root: str | None) -> str:
-    return load_mnist().checksum  # reading four files each time would take longer than all else

@@ -21,6 +21,7 @@ import numpy
 import torch
 
 from models import Network, build
+from utils.borders import first_line
 from utils.data import ROOT, Dataset
 from utils.engine import ENGINE_VERSION, Engine, best_engine, processor, reference_engine
 from utils.files import atomic_file, write_atomically
@@ -77,15 +78,6 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
     return {record.key: record for record in order}
 
 
-def find(run: Run, data_checksum: str, folders: list[Path] | None = None) -> Record | None:
-    """The stored record of that run on that data, under whatever name, or None.
-
-    Raises:
-        RecordError: if a record is damaged.
-    """
-    return load_all(folders).get(run.key(data_checksum))
-
-
 def load(path: Path) -> Record:
     """Read one record and check its seal and that its parts agree.
 
@@ -106,7 +98,7 @@ def _load(path: Path, mtime: int, size: int) -> Record:
     try:
         return dataclasses.replace(unsealed(path.read_text(encoding="utf-8")), path=path)
     except Exception as error:  # e.g. torch's own, at a network too large to be
-        raise damaged(path, str(error).partition("\n")[0] or type(error).__name__) from None
+        raise damaged(path, first_line(error)) from None
 
 
 def damaged(path: Path, fault: str) -> RecordError:
@@ -125,7 +117,10 @@ def load_network(record: Record) -> Network:
     """
     path = record.weights_path
     if not os.path.lexists(path):
-        raise RecordError(f"{path} is not there; weights are kept for seed 0 of each experiment")
+        raise RecordError(
+            f"{path} is not there; weights are kept for seed 0 of each experiment and for all "
+            "seeds of finals, but for no search"
+        )
     try:
         with numpy.load(path, allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -135,7 +130,7 @@ def load_network(record: Record) -> Network:
             network = build(record.run.config)
         network.load_state_dict(state, assign=True)
     except Exception as error:  # zip and array readers raise a dozen kinds at damaged bytes
-        raise damaged(path, str(error).partition("\n")[0] or type(error).__name__) from None
+        raise damaged(path, first_line(error)) from None
     return network.eval()
 
 

@@ -22,7 +22,7 @@ import torch
 from distributed import Client, LocalCluster, Security, TimeoutError, as_completed, get_worker
 from distributed.comm import connect, get_address_host_port
 
-from utils.borders import OneLineError
+from utils.borders import OneLineError, first_line
 from utils.commands import status
 from utils.data import Dataset, load_mnist
 from utils.engine import ENGINE_VERSION
@@ -115,11 +115,9 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
             client = stack.enter_context(Client(target, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError) as error:
             if not address:
-                raise ClusterError(
-                    f"no workers can be started here: {_first_line(error)}"
-                ) from None
+                raise ClusterError(f"no workers can be started here: {first_line(error)}") from None
             raise ClusterError(
-                f"no Dask scheduler answers at {address} ({_first_line(error)}); start one with "
+                f"no Dask scheduler answers at {address} ({first_line(error)}); start one with "
                 "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"
             ) from None
         if address:
@@ -146,7 +144,7 @@ def _check_workers(client: Client) -> None:
     except Exception as error:  # Dask's own, whatever went wrong on the worker
         raise ClusterError(
             f"the Dask scheduler or a worker cannot run this project's code "
-            f"({_first_line(error)}); start both in its folder with PYTHONPATH=."
+            f"({first_line(error)}); start both in its folder with PYTHONPATH=."
         ) from None
     if versions != {ENGINE_VERSION}:
         others = ", ".join(map(str, sorted(versions - {ENGINE_VERSION})))
@@ -178,7 +176,7 @@ def trained(
             ended = key, *future.result()
         else:
             lost = future.exception() if future.status == "error" else future.status
-            ended = key, f"{todo[key].title}: its workers died ({_first_line(lost)})", {}
+            ended = key, f"{todo[key].title}: its workers died ({first_line(lost)})", {}
         del future  # or the cluster would keep its result, and train it again where that is lost
         yield ended
 
@@ -202,7 +200,7 @@ def _train_on_worker(
         try:
             train(run, data, Path(folder), report=send)
         except Exception as error:  # one run's failure, whatever it is, leaves the others running
-            return f"{run.title}: {_first_line(error).replace(folder, '')}", {}
+            return f"{run.title}: {first_line(error).replace(folder, '')}", {}
         paths = [path for path in Path(folder).rglob("*") if path.is_file()]
         return None, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -217,11 +215,6 @@ def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
     except OSError as error:
         return f"{name} cannot be stored in {folder}: {error.strerror}"
     return None
-
-
-def _first_line(error: object) -> str:
-    """One line of an error, whose text may be empty."""
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def parse_experiments(text: str) -> list[str]:
@@ -264,17 +257,6 @@ def _range(text: str) -> range:
     return numbers
 
 
-def store_folder(text: str) -> Path:
-    """The folder of that name, for a command line.
-
-    Raises:
-        ValueError: if it is empty, which would be the working directory.
-    """
-    if not text.strip():
-        raise ValueError("--store must name a folder")
-    return Path(os.path.expanduser(text))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m utils.sweep", description=__doc__)
@@ -291,7 +273,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
         if options.address and options.jobs:
             raise ValueError("--jobs is for this machine; a cluster has as many as its workers")
-        folder = store_folder(options.store)
+        if not options.store.strip():
+            raise ValueError("--store must name a folder")
+        folder = Path(os.path.expanduser(options.store))
         wanted = [run for n in parse_experiments(options.models) for run in wanted_runs(n, seeds)]
     except ValueError as error:
         print(error, file=sys.stderr)

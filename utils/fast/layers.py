@@ -100,10 +100,6 @@ class ReLUDropout(nn.Module):
             return _ReLUDropoutFunction.apply(x, self.p)
         return F.dropout(F.relu(x), self.p, self.training)
 
-    def extra_repr(self) -> str:
-        """What `print(network)` shows."""
-        return f"p={self.p}"
-
 
 class _BatchNormActFunction(torch.autograd.Function):
     """Batch norm over the batch, activation, dropout: two passes forward, two backward."""
@@ -197,10 +193,6 @@ class BatchNormAct2d(nn.BatchNorm2d):
             _matrix(x), *map(_memory, parameters), self.eps, self.kind, _matrix(y)
         )
         return y
-
-    def extra_repr(self) -> str:
-        """What `print(network)` shows."""
-        return f"{self.num_features}, p={self.p}"
 
 
 class _MaxPoolFunction(torch.autograd.Function):
