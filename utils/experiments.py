@@ -151,6 +151,8 @@ _trial("small-trial-recipe-size-16", "calm", "warps a third as strong in the las
 for _width in (18, 20, 22):
     _trial("small-trial-recipe", f"size-{_width}", f"{_width} channels, not 14",
            config={"channels": (_width,) * 3})  # fmt: skip
+_trial("small-trial-recipe-size-20", "calm", "warps a third as strong in the last 5 epochs",
+       calm_epochs=5)  # fmt: skip
 EXPERIMENTS["best-trial-base"] = Experiment(
     SeparableConfig((28, 32, 32), (1, 2, 2)),
     EXPERIMENTS["small-trial-recipe"].recipe,

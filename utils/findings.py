@@ -161,8 +161,8 @@ def sentences(model: int | None = None) -> str:
         model: one of the ten; None for the findings about finals, which belong to none of them.
     """
     return "\n".join(
-        f"- **{judged.outcome}**: {judged.finding.statement}: {judged.effect}, n = {judged.n}"
-        + (f"; without seed {judged.leans_on} not so" if judged.leans_on is not None else "")
+        f"- *{judged.finding.statement}:* **{judged.outcome}**. {judged.effect}, n = {judged.n}"
+        + (f"; without seed {judged.leans_on} not clear" if judged.leans_on is not None else "")
         for judged in findings(model)
         if judged.finding.of_finals == (model is None)
     )

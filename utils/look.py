@@ -201,7 +201,8 @@ def evidence(network: nn.Module, images: Tensor, statistics: tuple[float, float]
             axis.imshow(image.numpy(), cmap=INK, vmin=0, vmax=400)
             axis.imshow(each[index, digit].numpy(), **style)
             axis.set(xlim=(0, IMAGE_SIZE - 1), ylim=(IMAGE_SIZE - 1, 0))
-            axis.set_title(f"{digit}: {each[index, digit].sum():+.1f}", fontsize=12, pad=2)
+            name = ("next best: ", "")[row == 0]
+            axis.set_title(f"{name}{digit}, {each[index, digit].sum():+.1f}", fontsize=12, pad=2)
     return figure
 
 
@@ -220,6 +221,10 @@ def stages(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -
     for row, (name, maps) in zip(axes, found, strict=True):
         for axis, seen in zip(row, maps[0], strict=False):
             axis.imshow(seen.numpy(), cmap=INK, vmin=0, vmax=max(float(seen.max()), 1e-6))
+            axis.axis("on")
+            axis.grid(False)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=True, color=SKY)
         label = f"{STAGES.get(name, name)}, {maps.shape[-1]}x{maps.shape[-1]}"
         row[0].text(0, 1.08, label, fontsize=11, transform=row[0].transAxes).set_in_layout(False)
     return figure

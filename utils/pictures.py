@@ -78,7 +78,7 @@ def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
     share = 100 * torch.bincount(lengths, minlength=16)[:16] / len(lengths)
     axes.bar(range(16), share.tolist(), color=SKY)
     for field, colour in zip(fields, (VERMILION, BLUE, GREEN), strict=False):
-        label = f"widest for a window of {field}"
+        label = f"window of {field}: strokes up to {field - 2} px"
         axes.axvline(field - 1.5, color=colour, linestyle="--", label=label)
     axes.set(xlabel="width of a horizontal run of ink, pixels", ylabel="share of runs, %")
     axes.legend(frameon=False)

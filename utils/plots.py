@@ -114,7 +114,8 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
         label=run.run.title if same else "your run",
     )
     _target_line(axes)
-    bottom = min(95, math.floor(min(own[-1], lows[-1])))
+    there = lows[min(len(own), len(lows)) - 1]  # what the title speaks of stays in view
+    bottom = min(95, math.floor(min(own[-1], there)))
     axes.set(xlabel="epoch", ylabel=f"test accuracy, % (from {bottom} on)", ylim=(bottom, 100))
     axes.legend(frameon=False, loc="lower right")
     return figure

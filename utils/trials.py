@@ -59,8 +59,8 @@ def outcomes() -> list[Outcome]:
     return [found for found in map(outcome, TRIALS) if found]
 
 
-def performance_log() -> str:
-    """Markdown: one line per idea, failures too."""
+def performance_log(prefix: str = "") -> str:
+    """Markdown: one line per idea, failures too; of the trials whose name begins with `prefix`."""
     rows = [
         (
             TRIALS[found.name].idea,
@@ -73,6 +73,7 @@ def performance_log() -> str:
             "yes" if TRIALS[found.name].taken else "",
         )
         for found in outcomes()
+        if found.name.startswith(prefix)
     ]
     columns = (
         "idea",
