@@ -147,6 +147,9 @@ def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> F
     return images(shown, captions, title, columns=7)
 
 
+FEW = 20  # answers, below which a point says nothing
+
+
 def calibration(runs: Sequence[Record]) -> Figure:
     """How often networks are right against how sure they are, over all measured seeds."""
     kept = measured.of(runs)
@@ -159,7 +162,7 @@ def calibration(runs: Sequence[Record]) -> Figure:
         f"{error:.2f} points apart on average"
     )
     figure, axes = sized(6.5, 4, title, "Share of right answers against the probability given")
-    sure, right, counts = zip(*filled, strict=True)
+    sure, right, counts = zip(*(each for each in filled if each[2] >= FEW), strict=True)
     axes.plot([0, 100], [0, 100], color=SKY, linestyle="--", label="as sure as right")
     x, y = ([100 * value for value in values] for values in (sure, right))
     axes.plot(x, y, "o-", color=BLUE, label="the networks")

@@ -230,33 +230,37 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     best = max(small, key=lambda name: final_test(small[name]).mean)
     title = f"Accuracy by size; the best of ours is {called(best)}, {final_test(small[best])}"
     alt = "Test accuracy against the number of parameters, ours and public ones"
-    figure, axes = sized(8, 4.4, title, alt)
+    figure, axes = sized(8, 5.6, title, alt)
     for index, runs in enumerate(small.values()):
         interval, x = mean_interval(final_test(runs)), runs[0].parameters
         label = "ours: mean of the final epoch, 95 % interval" if not index else None
         axes.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
         axes.scatter([x], [interval.value], color=BLUE, s=30, zorder=3, label=label)
-    named: list[int] = []  # the best of about one size has a name
-    for name, runs in sorted(small.items(), key=lambda item: -final_test(item[1]).mean):
-        x = runs[0].parameters
-        if all(abs(x - other) > 0.02 * x for other in named):
-            named.append(x)
-            at = (x, final_test(runs).mean)
-            left = {"xytext": (-4, 7), "ha": "right"} if x < 7_000 else {"xytext": (6, -3)}
-            axes.annotate(name, at, textcoords="offset points", fontsize=10, **left)
-    style = {"color": VERMILION, "marker": "^", "s": 30}
-    sizes = [p.parameters for p in public]
-    axes.scatter(sizes, [p.last for p in public], label="public: last epoch, one seed", **style)
-    for p in public:
-        at, words = (p.parameters, p.last), f"{p.source.split('/')[0]}, {p.epochs} epochs"
-        axes.annotate(words, at, (-6, -8), textcoords="offset points", fontsize=8, ha="right")
+    _name_points(axes, {name: (r[0].parameters, final_test(r).mean) for name, r in small.items()})
+    for letter, p in zip("abcdefgh", public, strict=False):
+        words = f"public, one run: {letter}, {p.source}, {p.epochs} epochs"
+        style = {"color": VERMILION, "marker": "^", "s": 30}
+        axes.scatter([p.parameters], [p.last], label=words, **style)
+        axes.annotate(letter, (p.parameters, p.last), (-3, -14), textcoords="offset points")
     _target_line(axes)
-    axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log", xlim=(700, 90_000))
-    ticks = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000]
+    axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log", xlim=(1_500, 110_000))
+    ticks = [2_000, 3_000, 5_000, 10_000, 20_000, 50_000]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside lower center", fontsize=10)
     return figure
+
+
+def _name_points(axes, points: dict[str, tuple[int, float]], apart: float = 0.05) -> None:
+    """Write names beside points (x, y), those at one x at least `apart` in y."""
+    low: dict[int, float] = {}  # of the names at one x so far
+    for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
+        near = next((other for other in low if abs(x - other) < 0.03 * x), x)
+        low[near] = min(y, low.get(near, 101) - apart)
+        at, side = (
+            ((x * 0.96, low[near]), "right") if x < 7_000 else ((x * 1.04, low[near]), "left")
+        )
+        axes.annotate(name, (x, y), at, fontsize=10, va="center", ha=side)
 
 
 def lines(
