@@ -13,6 +13,8 @@ def test_without_npm_the_page_to_draw_on_is_left_out_in_one_line(tmp_path, monke
     monkeypatch.setattr(site, "SOURCE", tmp_path / "source")
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "README.md").write_text("# A study\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "package.json").write_text("{}")
     built = []
     monkeypatch.setattr(site.subprocess, "run", lambda *a, **k: built.append(a) or _run(*a, **k))
     monkeypatch.setattr(site, "mend", lambda folder: None)

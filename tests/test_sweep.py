@@ -16,12 +16,13 @@ from distributed import Client, LocalCluster
 from models import MODELS
 from tests.conftest import QUICK, subset, write_idx
 from utils import sweep as sweep_module
+from utils.borders import first_line
 from utils.commands import status
 from utils.data import ROOT
 from utils.progress import Display
 from utils.records import Run
 from utils.store import load_all, load_network, train
-from utils.sweep import ClusterError, _first_line, main, parse_experiments, parse_seeds
+from utils.sweep import ClusterError, main, parse_experiments, parse_seeds
 from utils.sweep import sweep as run_sweep
 
 
@@ -88,9 +89,9 @@ def test_a_wrong_argument_is_one_line(options, message, capsys):
 
 
 def test_an_error_without_text_has_a_line_too():
-    assert _first_line(ValueError()) == "ValueError"
-    assert _first_line(MemoryError("\nsecond")) == "MemoryError"
-    assert _first_line(OSError("first\nsecond")) == "first"
+    assert first_line(ValueError()) == "ValueError"
+    assert first_line(MemoryError("\nsecond")) == "MemoryError"
+    assert first_line(OSError("first\nsecond")) == "first"
 
 
 def test_a_sweep_hears_its_own_events_alone():

@@ -132,6 +132,7 @@ def runtime(folder: Path) -> None:
             command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
             subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=300)
         except (OSError, subprocess.SubprocessError) as error:
+            installed.unlink()  # so that another try installs what is wanted
             raise SiteError(
                 f"npm cannot bring onnxruntime-web ({type(error).__name__}): the page to draw on "
                 "is left out; install npm (on Debian: apt-get install npm), then `make site` again"
