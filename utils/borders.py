@@ -7,7 +7,7 @@ floats (15 and 15.0 are one value) and lists to tuples, where a field allows it.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Annotated, TypeVar, dataclass_transform
+from typing import Annotated, TypeVar
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -31,7 +31,6 @@ class OneLineError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
-@dataclass_transform(frozen_default=True)
 def checked(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""
     strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
