@@ -253,13 +253,15 @@ def report(found: dict) -> str:
             f"after all, {_of(counts, 'traceback')} tracebacks"
         )
         rows.append(("a value of the wrong kind", sum(counts.values()), outcome))
-    if counts := found.get("kills"):
+    for name, where in (("kills", ""), ("kills, starved", ", a tenth of a core a process")):
+        if not (counts := found.get(name)):
+            continue
         outcome = (
             f"{_of(counts, 'identical')} with the same bits, {_of(counts, 'orphans')} processes "
             f"and {_of(counts, 'shared memory')} segments of shared memory left behind, "
             f"{_of(counts, 'torn files')} torn files"
         )
-        rows.append(("a sweep killed, and run again", counts["kills"], outcome))
+        rows.append((f"a sweep killed, and run again{where}", counts["kills"], outcome))
     if counts := found.get("mutants"):
         rows.append(("a bug planted", counts["planted"], f"{counts['caught']} caught by a test"))
     for python, counts in sorted(found.get("tests", {}).items(), key=_numbers):
