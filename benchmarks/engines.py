@@ -11,8 +11,8 @@ from scipy import stats
 from utils.analysis import difference, final_test
 from utils.records import Record
 from utils.runs import study
+from utils.show.tables import markdown
 from utils.store import STUDY
-from utils.tables import markdown
 
 MARGIN = 0.05  # points
 

@@ -24,7 +24,7 @@ from utils.data import Dataset, Split, load_mnist
 from utils.engine import Engine, best_engine, processor, reference_engine
 from utils.experiments import get_experiment
 from utils.files import write_atomically
-from utils.tables import markdown
+from utils.show.tables import markdown
 from utils.training import Trained, fit
 
 RESULTS = Path(__file__).parent / "gpu.json"

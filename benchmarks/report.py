@@ -9,8 +9,8 @@ from pathlib import Path
 from models import MODELS
 from utils.analysis import runs_meeting_brief
 from utils.runs import study
+from utils.show.tables import markdown
 from utils.store import STUDY
-from utils.tables import markdown
 
 BAR = 99.0  # percent on the test set: a race with PyTorch's own example
 RESULTS = Path(__file__).parent / "results"

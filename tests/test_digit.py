@@ -4,11 +4,11 @@ import torch
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-from utils import lesson
 from utils.data import load_mnist
 from utils.digit import PictureError, as_mnist, read_digit
 from utils.measure import accuracy, confusion_matrix, predict, raw_pixels
 from utils.runs import study
+from utils.show import lesson
 from utils.store import STUDY, load_network
 
 

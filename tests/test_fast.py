@@ -306,7 +306,8 @@ import sys
 sys.modules["numba"] = None  # as if it were not installed
 import torch
 import models
-from utils import plots, analysis, data, look, recipes, runs, tables, training, trials
+from utils import analysis, data, recipes, runs, training, trials
+from utils.show import look, plots, tables
 torch.set_num_threads(1)
 mnist = data.load_mnist()
 small = data.Dataset(

@@ -6,13 +6,14 @@ from matplotlib import pyplot
 
 from models import MODELS, SeparableConfig, build
 from tests.conftest import subset
-from utils import findings, lesson, look, pictures, plots
+from utils import findings
 from utils.data import Split
 from utils.digit import read_digit
-from utils.figures import show
 from utils.measured import CONDITIONS, shifted, turned
 from utils.recipes import PUBLIC, RECIPES
 from utils.runs import study
+from utils.show import diagrams, lesson, look, pictures, plots
+from utils.show.figures import show
 from utils.store import STUDY, load_network
 
 
@@ -71,18 +72,18 @@ def test_figures_of_images(mnist, found, check):
 def test_figures_of_networks(mnist, found, check):
     image = mnist.test.images[0]
     for model in MODELS:
-        check(look.diagram(model))
-    check(look.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
-    check(look.receptive_fields(image, 1))
+        check(diagrams.diagram(model))
+    check(diagrams.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
+    check(diagrams.receptive_fields(image, 1))
     check(look.signal(mnist, images=256))
     for name in ("3", "6"):
         record = found[name][0]
         network = load_network(record)
         check(look.first_filters(network, image, record.statistics))
         check(look.stages(network, image, record.statistics))
-        check(look.parameters(network))
+        check(diagrams.parameters(network))
     check(look.evidence(network, mnist.test.images[:2], record.statistics))
-    check(look.parameters(build(SeparableConfig((6, 8, 8))).eval()))
+    check(diagrams.parameters(build(SeparableConfig((6, 8, 8))).eval()))
 
 
 def test_gates_are_averaged_by_digit(mnist, check):
@@ -165,7 +166,7 @@ def test_shifting_moves_by_whole_pixels(mnist):
 
 def test_show_sends_the_figures_own_text(monkeypatch, found):
     sent = []
-    monkeypatch.setattr("utils.figures.display", lambda _, metadata: sent.append(metadata))
+    monkeypatch.setattr("utils.show.figures.display", lambda _, metadata: sent.append(metadata))
     figure = plots.curves(found["1"])
     show(figure)
     assert sent == [{"image/png": {"alt": figure.alt}}]

@@ -2,9 +2,10 @@ import shutil
 
 import pytest
 
-from utils import measured, pictures
+from utils import measured
 from utils.measured import BINS, CONDITIONS, measure
 from utils.runs import study
+from utils.show import pictures
 from utils.store import STUDY, load
 
 

@@ -14,7 +14,7 @@ from models import ACTIVATIONS, EVERY_3X3, MODELS, NetworkConfig, SeparableConfi
 from utils.data import ROOT
 from utils.recipes import changes
 from utils.records import count_parameters
-from utils.tables import hand_count
+from utils.show.layers import hand_count
 
 COUNTS = [75_408, 14_760, 9_446, 8_714, 8_694, 5_194, 7_598, 7_598, 7_598, 6_022]
 # What each model declares to change against its predecessor, and nothing else.

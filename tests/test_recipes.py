@@ -22,7 +22,7 @@ from utils.recipes import (
 )
 from utils.records import count_parameters
 from utils.runs import wanted_runs
-from utils.tables import hand_count
+from utils.show.layers import hand_count
 
 SMALL = SeparableConfig((8, 8, 8))
 NAN, INF = float("nan"), float("inf")

@@ -10,7 +10,7 @@ from matplotlib import pyplot
 
 from models import MODELS
 from tests.conftest import QUICK, RUN, forge
-from utils import plots, runs, store, tables
+from utils import runs, store
 from utils.analysis import best_test, final_gap, late_test, runs_meeting_brief, wobble
 from utils.data import ROOT
 from utils.engine import ENGINE_VERSION
@@ -18,6 +18,7 @@ from utils.experiments import EXPERIMENTS, FINALS, get_experiment
 from utils.recipes import RECIPES, Recipe
 from utils.records import RecordError
 from utils.runs import epoch_line, study, wanted_runs
+from utils.show import plots, tables
 from utils.store import STUDY, load, load_all, verify
 from utils.training import EpochRow
 

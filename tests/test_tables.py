@@ -10,16 +10,15 @@ from utils.engine import ENGINE_VERSION
 from utils.recipes import PUBLISHED
 from utils.records import count_parameters
 from utils.runs import study
-from utils.store import STUDY
-from utils.tables import (
+from utils.show.layers import hand_count, layer_rows
+from utils.show.tables import (
     brief_table,
-    hand_count,
     ladder_table,
-    layer_rows,
     layer_table,
     replication_table,
     results,
 )
+from utils.store import STUDY
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,13 @@ from utils.augment import draw_warps
 from utils.data import Split, split_validation
 from utils.engine import Engine
 from utils.experiments import EXPERIMENTS
-from utils.recipes import CANDIDATES, RECIPES, Recipe
+from utils.recipes import CANDIDATES, RECIPES, Recipe, learning_rate
 from utils.store import weights_checksum
 from utils.training import (
     NonFiniteLossError,
     Trainer,
     confusion_matrix,
     fit,
-    learning_rate,
     predict,
 )
 

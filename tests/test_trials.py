@@ -3,8 +3,9 @@ import pytest
 from utils import trials
 from utils.experiments import EXPERIMENTS, TRIALS
 from utils.runs import study
+from utils.show.tables import performance_log
 from utils.store import STUDY
-from utils.trials import GAIN, outcome, outcomes, performance_log, score
+from utils.trials import GAIN, outcome, outcomes, score
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():

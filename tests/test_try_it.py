@@ -4,9 +4,9 @@ import nbformat
 import pytest
 from matplotlib import pyplot
 
-from utils import lesson
 from utils.data import ROOT
 from utils.runs import study
+from utils.show import lesson
 from utils.store import STUDY
 
 PROPOSED = {
@@ -43,7 +43,7 @@ def test_a_changed_number_trains_and_is_drawn(place, monkeypatch, small, capsys)
     monkeypatch.setattr(lesson, "show", shown.append)
     monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
     monkeypatch.setattr(lesson, "study", lambda _: recorded)
-    exec("from models import EVERY_3X3, MODELS\nfrom utils.lesson import try_it", names)
+    exec("from models import EVERY_3X3, MODELS\nfrom utils.show.lesson import try_it", names)
     exec(f"{PROPOSED[setting]}\n{call}", names)
     printed = capsys.readouterr().out
     assert f"training {model}-" in printed

@@ -16,7 +16,6 @@ from PIL import Image
 
 from benchmarks import browser, engines, gpu, report
 from tools import reliability
-from utils import plots
 from utils.analysis import brief_met, final_test, verdict
 from utils.data import ROOT
 from utils.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
@@ -25,9 +24,9 @@ from utils.findings import FINDINGS
 from utils.recipes import PUBLIC, Recipe, changes
 from utils.records import Record, count_parameters
 from utils.runs import study
+from utils.show import plots
+from utils.show.tables import ladder_table, markdown, performance_log
 from utils.store import STUDY, load_all
-from utils.tables import ladder_table, markdown
-from utils.trials import performance_log
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"

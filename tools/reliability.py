@@ -35,9 +35,9 @@ from utils.files import write_atomically
 from utils.measure import raw_pixels
 from utils.recipes import Recipe
 from utils.runs import wanted_runs
+from utils.show.tables import markdown
 from utils.store import STUDY, load, load_all, load_network, weights_checksum
 from utils.sweep import parse_experiments, parse_seeds
-from utils.tables import markdown
 
 FILE = ROOT / "docs" / "reliability.json"
 FLIPS, KILLS = 1_000, 20  # of each kind of file; of a sweep

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from utils.data import ROOT, Dataset, load_mnist
-from utils.look import STAGES
 from utils.measure import predict
 from utils.records import Record
 from utils.runs import study
+from utils.show.look import STAGES
 from utils.store import STUDY, load_network
 
 SITE, SOURCE, NPM = (ROOT / "build" / name for name in ("site", "site-source", "npm"))

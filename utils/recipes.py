@@ -134,6 +134,26 @@ SHORT_CANDIDATES: dict[int, Recipe] = {
 RECIPES["short"] = replace(SHORT_CANDIDATES[10], validation=False)
 
 
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of step number `step` of a run, counted from 0.
+
+    Raises:
+        ValueError: for the plateau schedules, which depend on the run; a record's history has it.
+    """
+    rate = recipe.learning_rate
+    if step < recipe.warm_up * steps_per_epoch:
+        rate *= 0.1 + 0.9 * step / (recipe.warm_up * steps_per_epoch)
+    match recipe.schedule:
+        case "constant":
+            return rate
+        case "step":
+            drops = sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
+            return rate * recipe.decay**drops
+        case "linear":
+            return rate * (1 - step / (steps_per_epoch * recipe.epochs))
+    raise ValueError(f"{recipe.schedule!r} depends on the run: see the history of its record")
+
+
 def changes(before, after) -> dict[str, tuple]:
     """What one recipe or config changed against another: {field: (before, after)}."""
     old, new = vars(before), vars(after)

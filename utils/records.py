@@ -18,8 +18,8 @@ from models import Config, build
 from utils.borders import Hex, Listed, OneLineError, Positive, Seed, checked, one_line
 from utils.engine import ENGINE_VERSION, Engine
 from utils.measure import accuracy
-from utils.recipes import Recipe
-from utils.training import EpochRow, learning_rate
+from utils.recipes import Recipe, learning_rate
+from utils.training import EpochRow
 
 Count = Annotated[int, Field(ge=0)]
 

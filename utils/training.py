@@ -26,7 +26,7 @@ from utils.data import Dataset, Split, pixel_statistics, split_validation
 from utils.engine import ONE_RUN, Engine, best_engine, keep_memory, pinned
 from utils.fast.graph import GraphedStep, side_stream
 from utils.measure import accuracy, confusion_matrix, predict
-from utils.recipes import Recipe
+from utils.recipes import Recipe, learning_rate
 
 PROGRESS = 20  # steps between two reports
 REMEDY = "lower the learning rate, or check the inputs"
@@ -296,26 +296,6 @@ class Average:
 def _floating(network: nn.Module) -> list[Tensor]:
     tensors = itertools.chain(network.parameters(), network.buffers())
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
-
-
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of step number `step` of a run, counted from 0.
-
-    Raises:
-        ValueError: for the plateau schedules, which depend on the run; a record's history has it.
-    """
-    rate = recipe.learning_rate
-    if step < recipe.warm_up * steps_per_epoch:
-        rate *= 0.1 + 0.9 * step / (recipe.warm_up * steps_per_epoch)
-    match recipe.schedule:
-        case "constant":
-            return rate
-        case "step":
-            drops = sum(step // steps_per_epoch >= epoch for epoch in recipe.milestones)
-            return rate * recipe.decay**drops
-        case "linear":
-            return rate * (1 - step / (steps_per_epoch * recipe.epochs))
-    raise ValueError(f"{recipe.schedule!r} depends on the run: see the history of its record")
 
 
 def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.Optimizer:

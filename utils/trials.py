@@ -1,4 +1,4 @@
-"""The performance log: every idea that was tried for the finals, with what it did.
+"""Every idea that was tried for the finals, with what it did.
 
 Trials are compared on training images held out for it; the test set takes no part. docs/plan.md has
 the rule by which an idea is taken.
@@ -8,11 +8,10 @@ import statistics
 from dataclasses import dataclass
 
 from utils.analysis import LAST_EPOCHS, Interval, Spread, mean_interval
-from utils.experiments import EXPERIMENTS, TRIALS
-from utils.records import Record, count_parameters
+from utils.experiments import TRIALS
+from utils.records import Record
 from utils.runs import study
 from utils.store import STUDY
-from utils.tables import markdown
 
 GAIN = 0.02  # points, from which on an idea is taken
 
@@ -57,32 +56,3 @@ def outcome(name: str) -> Outcome | None:
 def outcomes() -> list[Outcome]:
     """Every trial that has run, in the order of the queue."""
     return [found for found in map(outcome, TRIALS) if found]
-
-
-def performance_log(prefix: str = "") -> str:
-    """Markdown: one line per idea, failures too; of the trials whose name begins with `prefix`."""
-    rows = [
-        (
-            TRIALS[found.name].idea,
-            f"{count_parameters(EXPERIMENTS[found.name].config):,}",
-            found.name,
-            TRIALS[found.name].base,
-            f"{found.score:.2f}",
-            str(found),
-            found.gain.n,
-            "yes" if TRIALS[found.name].taken else "",
-        )
-        for found in outcomes()
-        if found.name.startswith(prefix)
-    ]
-    columns = (
-        "idea",
-        "parameters",
-        "trial",
-        "compared with",
-        "held-out %",
-        "gain, points",
-        "seeds",
-        "taken",
-    )
-    return markdown(columns, rows)

@@ -1,13 +1,13 @@
 """What a "Try it" cell calls: change one number, and see the run among the recorded ones."""
 
 from models import Config
-from utils import pictures, plots
 from utils.borders import OneLineError
 from utils.digit import Reading, read_digit
-from utils.figures import show
 from utils.recipes import Recipe
 from utils.records import Record
 from utils.runs import runs, study, wanted_runs
+from utils.show import pictures, plots
+from utils.show.figures import show
 
 EPOCHS = 2  # of a changed run, so that a laptop answers within a minute or two
 

@@ -1,7 +1,6 @@
 """How every figure looks: Okabe-Ito colours, white ground, the message in the title, a text for it.
 
-`utils.plots` draws records, `utils.look` networks and images; each of their functions returns a
-figure, which `show` displays.
+The modules beside this one draw; each of their functions returns a figure, which `show` displays.
 """
 
 import textwrap
@@ -9,6 +8,7 @@ import textwrap
 import numpy
 from IPython.display import display
 from matplotlib import pyplot
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, distinct in all common forms of colour blindness.
@@ -16,6 +16,8 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 
 INK = "gray_r"  # a digit dark on white
+# Blue is above zero and vermilion below, white is zero.
+SIGNED = LinearSegmentedColormap.from_list("signed", [VERMILION, "white", BLUE])
 
 STYLE = {
     "figure.facecolor": "white",

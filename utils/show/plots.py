@@ -15,9 +15,20 @@ from utils.analysis import (
     mean_interval,
     runs_meeting_brief,
 )
-from utils.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, grid, sized
 from utils.recipes import Public
 from utils.records import Record
+from utils.show.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    grid,
+    sized,
+)
 
 GREY = "#999999"
 

@@ -14,12 +14,12 @@ from utils import measured
 from utils.augment import draw_warps, warp, warp_angles
 from utils.data import Split
 from utils.digit import Reading, as_mnist
-from utils.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, grid, sized
 from utils.measure import predict
 from utils.measured import BINS, CONDITIONS, IMAGES
-from utils.plots import called, lines
 from utils.recipes import DISPUTED, Recipe
 from utils.records import Record
+from utils.show.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, grid, sized
+from utils.show.plots import called, lines
 from utils.store import load_network
 
 

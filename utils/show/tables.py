@@ -1,12 +1,9 @@
 """Every table: layers with receptive fields, parameters by hand, results beside the published."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
-from models import Config, SeparableConfig, build
+from models import Config
+from utils import trials
 from utils.analysis import (
     best_test,
     brief_met,
@@ -17,8 +14,10 @@ from utils.analysis import (
     verdict,
 )
 from utils.data import CANONICAL_CHECKSUM
+from utils.experiments import EXPERIMENTS, TRIALS
 from utils.recipes import PUBLISHED, Published
-from utils.records import Record
+from utils.records import Record, count_parameters
+from utils.show.layers import hand_count, layer_rows
 
 
 def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) -> str:
@@ -27,121 +26,6 @@ def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) ->
     rule = ["---"] * left + ["--:"] * (len(columns) - left)
     lines = [columns, rule, *([str(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer of a network, with the layers without parameters that follow it."""
-
-    layer: str
-    output: tuple[int, ...]  # [C, H, W], or [10, 1, 1] at the end
-    receptive_field: int  # pixels
-    formula: str  # parameters by hand, "" for none
-    parameters: int  # as PyTorch counts them
-    multiplications: int = 0  # multiply-accumulates for one image
-
-    @property
-    def spatial(self) -> bool:
-        """Whether it looks at space or mixes channels, and does not merely work on each value."""
-        return self.layer.startswith(("conv", "depthwise", "max", "average"))
-
-    def followed_by(self, after: "LayerRow") -> "LayerRow":
-        """The row that has the next one's layers and parameters in it, too."""
-        return replace(
-            self,
-            layer=f"{self.layer}, {after.layer}",
-            parameters=self.parameters + after.parameters,
-        )
-
-
-def layer_rows(config: Config) -> list[LayerRow]:
-    """The layers of a network in the order data passes them, with receptive field and formula.
-
-    The receptive field grows by (kernel - 1) * jump at each layer, and the jump, the distance in
-    input pixels between neighbouring outputs, multiplies by the stride (Dumoulin and Visin, 2016).
-    """
-    rows: list[LayerRow] = []
-    field = jump = 1
-
-    def visit(layer: nn.Module, _, output: torch.Tensor) -> None:
-        nonlocal field, jump
-        kernel, stride = _window(layer)
-        field, jump = field + (kernel - 1) * jump, jump * stride
-        count = sum(parameter.numel() for parameter in layer.parameters())
-        work = output[0, 0].numel() * layer.weight.numel() if isinstance(layer, nn.Conv2d) else 0
-        shape = tuple(output.shape[1:])
-        row = LayerRow(_name(layer), shape, field, _formula(layer), count, work)
-        if rows and not (count or row.spatial):
-            row = rows.pop().followed_by(row)
-        rows.append(row)
-
-    with torch.device("meta"):  # shapes alone: nothing is computed, no random number drawn
-        network = build(config)
-        for layer in network.modules():
-            if not list(layer.children()):
-                layer.register_forward_hook(visit)
-        network(torch.empty(2, 1, 28, 28))
-    return rows
-
-
-def _window(layer: nn.Module) -> tuple[int, int]:
-    """Kernel size and stride of a layer; 1 and 1 if it looks at single pixels."""
-    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return 1, 1
-    both = layer.kernel_size, layer.stride
-    return tuple(value[0] if isinstance(value, tuple) else value for value in both)
-
-
-def _name(layer: nn.Module) -> str:
-    match layer:
-        case nn.Conv2d():
-            size, padding = layer.kernel_size[0], layer.padding[0]
-            kind = "depthwise" if layer.groups > 1 else "conv"
-            return f"{kind} {size}x{size}" + (f", padding {padding}" if padding else "")
-        case nn.MaxPool2d() | nn.AvgPool2d():
-            kind = "max" if isinstance(layer, nn.MaxPool2d) else "average"
-            return f"{kind} pool {layer.kernel_size}x{layer.kernel_size}"
-        case nn.Dropout():
-            return f"dropout {layer.p}"
-    return "batch norm" if isinstance(layer, nn.BatchNorm2d) else type(layer).__name__
-
-
-def _formula(layer: nn.Module) -> str:
-    if isinstance(layer, nn.Conv2d):
-        size, inputs = layer.kernel_size[0], layer.in_channels // layer.groups
-        biases = f" + {layer.out_channels}" if layer.bias is not None else ""
-        return f"{size}·{size}·{inputs}·{layer.out_channels}{biases}"
-    return f"2·{layer.num_features}" if isinstance(layer, nn.BatchNorm2d) else ""
-
-
-def hand_count(config: Config) -> int:
-    """Trainable parameters by formula from the config alone; PyTorch is not asked.
-
-    A k x k convolution without bias has k * k * inputs * outputs weights, a batch norm two per
-    channel, a gate two matrices and two biases, and nothing else here has any.
-    """
-    if isinstance(config, SeparableConfig):
-        return _hand_count_separable(config)
-    (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
-    channels = [1, e1, e2, config.squeeze_1, m1, m2, config.squeeze_2, l1, l2]
-    kernels = [3, 3, 1, 3, 3, 1, 3, 3]
-    convolutions = sum(
-        k * k * i * o for k, i, o in zip(kernels, channels[:-1], channels[1:], strict=True)
-    )
-    head = (6 * 6 if config.head == "conv6x6" else 1) * l2 * 10
-    normalised = [(e1, e2, m1, m2, l1, l2)[index - 1] for index in config.batch_norm]
-    inside = config.squeeze_excitation
-    gates = sum(2 * c * inside + inside + c for c in (e2, m2, l2)) if inside else 0
-    return convolutions + head + 2 * sum(normalised) + gates
-
-
-def _hand_count_separable(config: SeparableConfig) -> int:
-    first, count = config.channels[0], 11 * config.channels[0] + 10 * config.channels[-1]
-    for outputs, blocks in zip(config.channels, config.blocks, strict=True):
-        for inputs in ([first] + [outputs] * blocks)[:blocks]:
-            count += (11 if config.inner_norm else 9) * inputs + inputs * outputs + 2 * outputs
-        first = outputs
-    return count
 
 
 def layer_table(config: Config) -> str:
@@ -262,4 +146,33 @@ def brief_table(groups: dict[str, list[Record]]) -> str:
         )
     columns = ("experiment", "parameters", "epochs", "final test accuracy", "lowest of last five %",
                "meet the brief (95 % interval)")  # fmt: skip
+    return markdown(columns, rows)
+
+
+def performance_log(prefix: str = "") -> str:
+    """Markdown: one line per idea, failures too; of the trials whose name begins with `prefix`."""
+    rows = [
+        (
+            TRIALS[found.name].idea,
+            f"{count_parameters(EXPERIMENTS[found.name].config):,}",
+            found.name,
+            TRIALS[found.name].base,
+            f"{found.score:.2f}",
+            str(found),
+            found.gain.n,
+            "yes" if TRIALS[found.name].taken else "",
+        )
+        for found in trials.outcomes()
+        if found.name.startswith(prefix)
+    ]
+    columns = (
+        "idea",
+        "parameters",
+        "trial",
+        "compared with",
+        "held-out %",
+        "gain, points",
+        "seeds",
+        "taken",
+    )
     return markdown(columns, rows)

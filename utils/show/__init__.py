@@ -1,0 +1,1 @@
+"""What the notebooks and pages show of records and networks; nothing that trains imports it."""
