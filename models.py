@@ -162,6 +162,7 @@ class SeparableConfig:
     blocks: tuple[int, int, int] = (1, 3, 3)  # how many at each size
     activation: str = "silu"  # or "relu" or "hardswish"
     inner_norm: bool = True  # batch norm between the two convolutions of a block, too
+    skip: bool = False  # blocks that keep the channels add to what they are given
 
     def __post_init__(self):
         for name, least in (("channels", 1), ("blocks", 0)):
@@ -175,10 +176,21 @@ class SeparableConfig:
         steps = zip(widths[:-1], self.channels, self.blocks, strict=True)
         if any(before != after and not count for before, after, count in steps):
             raise ValueError("config: channels can only change where there are blocks")
-        if type(self.inner_norm) is not bool:
-            raise ValueError(
-                f"config: inner_norm must be True or False, not {_brief(self.inner_norm)}"
-            )
+        for name in ("inner_norm", "skip"):
+            if type(getattr(self, name)) is not bool:
+                given = _brief(getattr(self, name))
+                raise ValueError(f"config: {name} must be True or False, not {given}")
+
+
+class Skip(nn.Sequential):
+    """Layers whose output is added to their input.
+
+    Source: He et al., Deep residual learning for image recognition, 2016.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to the same."""
+        return x + super().forward(x)
 
 
 class SeparableNetwork(nn.Module):
@@ -212,7 +224,8 @@ class SeparableNetwork(nn.Module):
     def _block(self, inputs: int, outputs: int) -> nn.Sequential:
         """Space, then channels."""
         inner = [nn.BatchNorm2d(inputs)] if self.config.inner_norm else []
-        return nn.Sequential(
+        kind = Skip if self.config.skip and inputs == outputs else nn.Sequential
+        return kind(
             nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
             *inner,
             nn.Conv2d(inputs, outputs, 1, bias=False),

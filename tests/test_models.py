@@ -183,7 +183,11 @@ def test_bad_config(fields, message):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(
     "config",
-    [replace(MODELS[10], squeeze_excitation=3), SeparableConfig((8, 10, 12), (1, 2, 1))],
+    [
+        replace(MODELS[10], squeeze_excitation=3),
+        SeparableConfig((8, 10, 12), (1, 2, 1)),
+        SeparableConfig((10, 10, 10), (1, 2, 1), skip=True),
+    ],
 )
 def test_other_activations_gates_and_the_second_body_learn(config, activation):
     torch.manual_seed(0)
@@ -218,6 +222,17 @@ def test_a_separable_network_has_the_parameters_of_its_formula(inner_norm):
     assert count_parameters(SeparableConfig((16, 16, 16))) == 3_584
 
 
+def test_with_skip_a_block_that_keeps_the_channels_adds_to_its_input():
+    config = SeparableConfig((6, 6, 8), (1, 1, 2), skip=True)
+    assert count_parameters(config) == count_parameters(replace(config, skip=False))
+    network = build(config).eval()
+    for block in (network.at_28[0], network.at_14[0], network.at_7[1]):
+        x = torch.randn(2, block[0].in_channels, 9, 9)
+        plain = torch.nn.Sequential(*block)(x)
+        assert torch.equal(block(x), x + plain)
+    assert type(network.at_7[0]) is torch.nn.Sequential  # 6 to 8 channels: nothing to add to
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -228,6 +243,7 @@ def test_a_separable_network_has_the_parameters_of_its_formula(inner_norm):
         ({"activation": "tanh"}, "activation must be one of relu, silu, hardswish, not 'tanh'"),
         ({"activation": ["relu"]}, "activation must be one of"),
         ({"inner_norm": 1}, "inner_norm must be True or False, not 1"),
+        ({"skip": "yes"}, "skip must be True or False, not 'yes'"),
         ({"channels": (8, 9, 9), "blocks": (1, 0, 1)}, "channels can only change where there are"),
     ],
 )

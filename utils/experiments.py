@@ -148,6 +148,9 @@ _trial("small-trial-recipe-size-16", "narrow", "narrower warps: shift 3 %, no zo
        translate=0.03, scale=0.0, shear=0.0)  # fmt: skip
 _trial("small-trial-recipe-size-16", "calm", "warps a third as strong in the last 5 epochs",
        calm_epochs=5)  # fmt: skip
+# Round 5: a parameter-free idea of the field that had not been tried.
+_trial("small-trial-recipe-size-16", "skip", "blocks add to what they are given (skip)",
+       config={"skip": True})  # fmt: skip
 for _width in (18, 20, 22):
     _trial("small-trial-recipe", f"size-{_width}", f"{_width} channels, not 14",
            config={"channels": (_width,) * 3})  # fmt: skip
