@@ -92,9 +92,14 @@ def test_everything_the_readme_names_exists():
 
 
 def test_every_module_has_its_line_in_the_layout():
-    modules = {f"{path.parent.name}/{path.name}" for room in ("utils", "tools") for path in
-               (ROOT / room).glob("[!_]*.py")}  # fmt: skip
+    rooms = "utils", "utils/show", "tools"
+    modules = {f"{room}/{path.name}" for room in rooms for path in (ROOT / room).glob("[!_]*.py")}
     assert {name for name in modules if name not in HOUSE} == set()
+
+
+def test_what_trains_and_records_needs_nothing_that_shows():
+    for path in (ROOT / "models.py", *(ROOT / "utils").glob("*.py"), *ROOT.glob("utils/fast/*.py")):
+        assert "utils.show" not in path.read_text(), path
 
 
 def test_the_readme_is_short():
