@@ -1,9 +1,10 @@
 import pytest
 
 from utils import trials
+from utils.analysis import runs_meeting_brief
 from utils.experiments import EXPERIMENTS, TRIALS
 from utils.runs import study
-from utils.show.tables import performance_log
+from utils.show.tables import goals_table, performance_log
 from utils.store import STUDY
 from utils.trials import GAIN, outcome, outcomes, score
 
@@ -13,6 +14,14 @@ def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
     assert record.test_accuracy == [None] * 15
     last = [row.validation_accuracy for row in record.history[-5:]]
     assert score(record) == pytest.approx(sum(last) / 5)
+
+
+def test_the_lowest_is_that_of_the_last_five_epochs():
+    found = outcome("10-trial-wider")
+    records = study(["10-trial-wider"], [STUDY])["10-trial-wider"]
+    last = [[row.validation_accuracy for row in r.history[-5:]] for r in records]
+    assert found.lowest == pytest.approx(sum(map(min, last)) / len(last))
+    assert found.lowest < found.score
 
 
 def test_an_outcome_is_paired_by_seed():
@@ -41,6 +50,20 @@ def test_every_recorded_trial_has_its_line():
     searched = {name for name in recorded if "-search-" in name or "-trial-" in name}
     assert {n for n in searched - TRIALS.keys() if not n.endswith("-base")} == set()
     assert all(name in EXPERIMENTS for name in recorded)
+
+
+def test_the_goals_are_held_against_what_was_reached():
+    finals = study(["9-final", "10-final"], [STUDY])
+    rows = [line.strip("| ").split(" | ") for line in goals_table(finals).splitlines()[2:]]
+    small = min(outcomes(), key=lambda found: (found.parameters >= 3_000, -found.lowest))
+    assert [row[0] for row in rows][:3] == ["9-final", "10-final", "smallest"]
+    for name, (_, _, reached, met) in zip(finals, rows, strict=False):
+        count = runs_meeting_brief(finals[name])
+        assert reached.startswith(f"{count} of 20 (")
+        assert met == ("yes" if count >= 19 else "no")
+    assert rows[2][2].startswith(f"{small.lowest:.2f} % at {small.parameters:,}, ")
+    forged = {"9-final": study(["1"], [STUDY])["1"]}
+    assert " | no |" in goals_table(forged).splitlines()[2]
 
 
 def test_the_best_network_is_that_of_the_highest_score():

@@ -25,7 +25,7 @@ from utils.recipes import PUBLIC, Recipe, changes
 from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.show import plots
-from utils.show.tables import ladder_table, markdown, performance_log
+from utils.show.tables import goals_table, ladder_table, markdown, performance_log
 from utils.store import STUDY, load_all
 
 README = ROOT / "README.md"
@@ -139,6 +139,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "plan": plan_table(),
         "trials": trials_table(),
         "log": performance_log(),
+        "goals": goals_table({name: runs[name] for name in FINALS if name in runs}),
         "statements": statements_table(),
         "browser": browser.text(),
         "reliability": reliability.report(reliability.stored()),

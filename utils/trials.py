@@ -8,17 +8,23 @@ import statistics
 from dataclasses import dataclass
 
 from utils.analysis import LAST_EPOCHS, Interval, Spread, mean_interval
-from utils.experiments import TRIALS
-from utils.records import Record
+from utils.experiments import EXPERIMENTS, TRIALS
+from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.store import STUDY
 
 GAIN = 0.02  # points, from which on an idea is taken
+KEEPS = 99.45  # percent, the lowest of the last five epochs from which on a network may be a final
 
 
 def score(record: Record) -> float:
     """Mean held-out accuracy of the last five epochs, percent."""
     return statistics.mean(row.validation_accuracy for row in record.history[-LAST_EPOCHS:])
+
+
+def lowest(record: Record) -> float:
+    """Lowest held-out accuracy of the last five epochs, percent."""
+    return min(row.validation_accuracy for row in record.history[-LAST_EPOCHS:])
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,14 @@ class Outcome:
 
     name: str
     score: float  # mean over seeds, percent
+    lowest: float  # of the last five epochs, mean over seeds, percent
     gain: Spread  # points, one per seed
     effect: Interval | None  # None for one seed
+
+    @property
+    def parameters(self) -> int:
+        """Of its network."""
+        return count_parameters(EXPERIMENTS[self.name].config)
 
     def __str__(self) -> str:
         inside = f" ({self.effect.low:+.2f} to {self.effect.high:+.2f})" if self.effect else ""
@@ -37,20 +49,21 @@ class Outcome:
 
 def outcome(name: str) -> Outcome | None:
     """What a trial did, over the seeds that both it and its base have; None if there are none."""
-    scores = []
+    groups = []
     for experiment in (name, TRIALS[name].base):
         try:
             records = study([experiment], [STUDY])[experiment]
         except ValueError:
             return None
-        scores.append({record.run.seed: score(record) for record in records})
-    own, base = scores
+        groups.append({record.run.seed: record for record in records})
+    own, base = groups
     seeds = sorted(own.keys() & base.keys())
     if not seeds:
         return None
-    gain = Spread(tuple(own[seed] - base[seed] for seed in seeds), "points")
+    gain = Spread(tuple(score(own[seed]) - score(base[seed]) for seed in seeds), "points")
     effect = mean_interval(gain) if gain.n > 1 else None
-    return Outcome(name, statistics.mean(own[seed] for seed in seeds), gain, effect)
+    means = (statistics.mean(of(own[seed]) for seed in seeds) for of in (score, lowest))
+    return Outcome(name, *means, gain, effect)
 
 
 def outcomes() -> list[Outcome]:

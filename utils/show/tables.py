@@ -11,13 +11,18 @@ from utils.analysis import (
     final_test,
     final_train,
     lowest_of_last,
+    runs_meeting_brief,
     verdict,
 )
 from utils.data import CANONICAL_CHECKSUM
-from utils.experiments import EXPERIMENTS, TRIALS
+from utils.experiments import TRIALS
+from utils.findings import BEST_GOAL
 from utils.recipes import PUBLISHED, Published
-from utils.records import Record, count_parameters
+from utils.records import Record
 from utils.show.layers import hand_count, layer_rows
+
+SEEDS_GOAL = 19  # of 20 runs
+SIZE_GOALS = 3_000, 2_000  # parameters, fewer than
 
 
 def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) -> str:
@@ -154,10 +159,11 @@ def performance_log(prefix: str = "") -> str:
     rows = [
         (
             TRIALS[found.name].idea,
-            f"{count_parameters(EXPERIMENTS[found.name].config):,}",
+            f"{found.parameters:,}",
             found.name,
             TRIALS[found.name].base,
             f"{found.score:.2f}",
+            f"{found.lowest:.2f}",
             str(found),
             found.gain.n,
             "yes" if TRIALS[found.name].taken else "",
@@ -165,14 +171,28 @@ def performance_log(prefix: str = "") -> str:
         for found in trials.outcomes()
         if found.name.startswith(prefix)
     ]
-    columns = (
-        "idea",
-        "parameters",
-        "trial",
-        "compared with",
-        "held-out %",
-        "gain, points",
-        "seeds",
-        "taken",
-    )
+    columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
+               "gain, points", "seeds", "taken")  # fmt: skip
     return markdown(columns, rows)
+
+
+def goals_table(finals: dict[str, list[Record]]) -> str:
+    """Markdown: what the finals were to reach, and what they and the trials did reach."""
+    rows = []
+    for name, runs in finals.items():
+        if name == "best-final":
+            met = final_test(runs).mean >= BEST_GOAL
+            goal, reached = f"{BEST_GOAL:.2f} % on average", str(final_test(runs))
+        else:
+            met = runs_meeting_brief(runs) >= SEEDS_GOAL
+            goal, reached = f"{SEEDS_GOAL} of 20 runs meet the brief", brief_met(runs)
+        rows.append((name, goal, reached, "yes" if met else "no"))
+    for limit in SIZE_GOALS:
+        small = [found for found in trials.outcomes() if found.parameters < limit]
+        if small:
+            best = max(small, key=lambda found: found.lowest)
+            figure = f"{best.lowest:.2f} % at {best.parameters:,}, held-out images ({best.name})"
+            met = "yes" if best.lowest >= trials.KEEPS else "no"
+            goal = f"lowest of the last five {trials.KEEPS} % below {limit:,} parameters"
+            rows.append(("smallest", goal, figure, met))
+    return markdown(("of", "goal", "best reached", "met"), rows, left=4)
