@@ -41,6 +41,11 @@ def test_generated_figures_are_current(content, page):
     assert not re.search(r"-->\n<!-- end", text), "a block is empty"
 
 
+def test_every_block_has_a_name_of_its_own_and_a_page():
+    named = re.findall(r"<!-- generated: ([\w-]+) -->", "".join(p.read_text() for p in pages.PAGES))
+    assert len(named) == len(set(named))
+
+
 def test_the_check_notices_a_wrong_figure(content):
     figure = re.search(r"\d\d\.\d\d ± ", TEXT)[0]
     assert pages.renewed(TEXT.replace(figure, "99.99 ± ", 1), content) == TEXT

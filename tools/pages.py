@@ -139,7 +139,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "plan": plan_table(),
         "trials": trials_table(),
         "log": performance_log(),
-        "goals": goals_table({name: runs[name] for name in FINALS if name in runs}),
+        "reached": goals_table({name: runs[name] for name in FINALS if name in runs}),
         "statements": statements_table(),
         "browser": browser.text(),
         "reliability": reliability.report(reliability.stored()),
