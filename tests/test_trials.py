@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from utils import trials
@@ -6,7 +8,7 @@ from utils.experiments import EXPERIMENTS, TRIALS
 from utils.runs import study
 from utils.show.tables import goals_table, performance_log
 from utils.store import STUDY
-from utils.trials import GAIN, outcome, outcomes, score
+from utils.trials import GAIN, KEEPS, outcome, outcomes, score
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
@@ -64,6 +66,16 @@ def test_the_goals_are_held_against_what_was_reached():
     assert rows[2][2].startswith(f"{small.lowest:.2f} % at {small.parameters:,}, ")
     forged = {"9-final": study(["1"], [STUDY])["1"]}
     assert " | no |" in goals_table(forged).splitlines()[2]
+
+
+def test_the_smallest_network_is_the_fewest_parameters_that_keep_to_the_threshold():
+    names = [found.name for found in outcomes()
+             if found.name.startswith("small-") and found.lowest >= KEEPS]  # fmt: skip
+    chosen = EXPERIMENTS[min(names, key=lambda name: outcome(name).parameters)]
+    final = EXPERIMENTS["smallest-final"]
+    assert final.config == chosen.config
+    searched = replace(chosen.recipe, validation=False, held_out=final.recipe.held_out)
+    assert final.recipe == searched
 
 
 def test_the_best_network_is_that_of_the_highest_score():

@@ -241,6 +241,9 @@ FINDINGS = (
             "accuracy on average", ("10-final",), lowest_of_last, ">", TARGET_ACCURACY),
     Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' "
             "recipe, too", ("10-final", "9-final"), _test, "<"),
+    Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at "
+            "the brief's accuracy on average", ("smallest-final",), lowest_of_last, ">",
+            TARGET_ACCURACY),
     Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average",
             ("best-final",), _test, ">", BEST_GOAL),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
