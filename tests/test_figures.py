@@ -103,6 +103,17 @@ def test_gates_are_averaged_by_digit(mnist, check):
         look.gate_means(build(10), some, (0.13, 0.31))
 
 
+@pytest.mark.parametrize(
+    ("config", "pixels"), [(MODELS[6], 6 * 2), (SeparableConfig((6, 8, 8)), 7 * 4)]
+)
+def test_evidence_lies_over_the_pixels_that_it_is_about(mnist, config, pixels):
+    network = build(config).eval()
+    _, over = look.evidence(network, mnist.test.images[:1], (0.13, 0.31)).axes[0].images
+    left, right, bottom, top = over.get_extent()
+    assert (right - left, bottom - top) == (pixels, pixels)
+    assert left + right == 27  # its middle is the image's
+
+
 def test_evidence_adds_up_to_the_logits(mnist, found):
     record, image = found["6"][0], mnist.test.images[:1]
     network = load_network(record)

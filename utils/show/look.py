@@ -83,7 +83,8 @@ def evidence(network: nn.Module, images: Tensor, statistics: tuple[float, float]
     columns = min(5, len(images))
     pairs = -(-len(images) // columns)  # of rows: the answer, and below it the next best
     figure, axes = grid(2 * pairs, columns, (8, 3.5 * pairs + 0.4), title, alt)
-    side, step = maps.shape[-1], (IMAGE_SIZE / 2) / 7
+    pools = sum(isinstance(part, nn.MaxPool2d | nn.AvgPool2d) for part in network.children())
+    side, step = maps.shape[-1], 2**pools  # pixels from one place to the next
     half, middle = side * step / 2, (IMAGE_SIZE - 1) / 2
     extent = (middle - half, middle + half, middle + half, middle - half)
     most = 0.6 * float(each.abs().max())  # stronger than that is the same full colour
