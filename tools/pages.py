@@ -70,7 +70,7 @@ def timing_text() -> str:
     """How long `make run` takes, by the benchmark."""
     return "\n".join(
         f"On {results['cores']} cores with {results['kind']}, `make run` took "
-        f"{results['make_run_minutes']:.0f} minutes, the installation apart."
+        f"{results['make_run_minutes']:.1f} minutes, the installation apart."
         for results in report.load_all()
         if "make_run_minutes" in results
     )

@@ -163,7 +163,7 @@ def performance_log(prefix: str = "") -> str:
             found.name,
             TRIALS[found.name].base,
             f"{found.score:.2f}",
-            f"{found.lowest:.2f}",
+            f"{found.lowest:.3f}",
             str(found),
             found.gain.n,
             "yes" if TRIALS[found.name].taken else "",
@@ -189,10 +189,12 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
         rows.append((name, goal, reached, "yes" if met else "no"))
     for limit in SIZE_GOALS:
         small = [found for found in trials.outcomes() if found.parameters < limit]
-        if small:
+        goal = f"lowest of the last five {trials.KEEPS} % below {limit:,} parameters"
+        if not small:
+            rows.append(("smallest", goal, "no network this small was tried", "no"))
+        else:
             best = max(small, key=lambda found: found.lowest)
             figure = f"{best.lowest:.2f} % at {best.parameters:,}, held-out images ({best.name})"
             met = "yes" if best.lowest >= trials.KEEPS else "no"
-            goal = f"lowest of the last five {trials.KEEPS} % below {limit:,} parameters"
             rows.append(("smallest", goal, figure, met))
     return markdown(("of", "goal", "best reached", "met"), rows, left=4)
