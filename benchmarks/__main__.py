@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from dask.system import CPU_COUNT
+
 from benchmarks import commands, epochs, report
 from utils.data import ROOT
 from utils.engine import Engine, best_engine, processor, processor_kind
@@ -59,7 +61,7 @@ def rounds(quick: bool) -> dict:
     return {
         "kind": processor_kind(),
         "processor": processor(Engine()),
-        "cores": os.cpu_count(),
+        "cores": CPU_COUNT,
         "date": datetime.date.today().isoformat(),
         "precision": best_engine("cpu").precision,
         "versions": versions(),

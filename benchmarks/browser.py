@@ -7,7 +7,6 @@ benchmarks/browser.json.
 import functools
 import http.server
 import json
-import os
 import statistics
 import sys
 import threading
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dask.system import CPU_COUNT
 
 from tests.browser.conftest import CHROMIUM
 from tools.site import SITE
@@ -79,7 +80,7 @@ def measure(browser: "Browser", address: str) -> dict:
         "first_answer_s": statistics.median(first),
         "stroke_ms": statistics.median(strokes),
         "networks": networks,
-        "cores": os.cpu_count(),
+        "cores": CPU_COUNT,
         "kind": processor_kind(),
     }
 

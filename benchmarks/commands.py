@@ -1,6 +1,5 @@
 """What whole commands take: a run to the brief, a peer's, sweeps on one and more workers, make."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from dask.system import CPU_COUNT
 
 from benchmarks import conventional
 from benchmarks.report import BAR
@@ -22,7 +22,7 @@ from utils.training import fit
 
 def short_run() -> dict:
     """One whole run of the short recipe on all cores: its seconds, and when it was at the bar."""
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(CPU_COUNT)
     run = fit(MODELS[9], RECIPES["short"], load_mnist(), seed=0)
     there = next((row.epoch for row in run.history if row.test_accuracy >= BAR), None)
     seconds = sum(row.seconds for row in run.history[:there]) if there else None
@@ -31,7 +31,7 @@ def short_run() -> dict:
 
 def peer_run() -> dict:
     """PyTorch's own example on the same cores, until its test accuracy is at the bar."""
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(CPU_COUNT)
     accuracies = []
     for seconds, accuracy in conventional.peer_epochs():
         accuracies.append(accuracy)

@@ -6,22 +6,23 @@ conventional runs at once as there are cores where ours are a sweep.
 """
 
 import multiprocessing
-import os
 import sys
 import time
+import timeit
 from concurrent.futures import ProcessPoolExecutor
 
 import psutil
 import torch
-from torch import nn
+from dask.system import CPU_COUNT
 
 from benchmarks import conventional
-from models import MODELS, NetworkConfig, build
+from models import MODELS, NetworkConfig
 from utils.augment import draw_warps
 from utils.data import load_mnist, split_validation
 from utils.engine import best_engine, keep_memory
 from utils.experiments import get_experiment
 from utils.recipes import Recipe
+from utils.show.layers import layer_rows
 from utils.training import Trainer
 
 CONVENTIONAL_STEPS = 60  # timed per round
@@ -94,7 +95,7 @@ def at_once(pool: ProcessPoolExecutor, step, model: int, count: int, lead: float
 
 def one_round(model: int, pool: ProcessPoolExecutor, full: bool) -> dict[str, float]:
     """Seconds per epoch of every way to train the model; the slow, unpaired ones if `full`."""
-    cores = os.cpu_count()
+    cores = CPU_COUNT
     config, recipe = MODELS[model], recipe_of(model)
     torch.set_num_threads(cores)
     seconds = {
@@ -116,7 +117,7 @@ def measure(models: tuple[int, ...], rounds: int, full: bool) -> dict[int, dict[
     """All rounds of all models, interleaved: {model: {way: seconds per epoch, one per round}}."""
     found: dict[int, dict[str, list[float]]] = {model: {} for model in models}
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(CPU_COUNT, mp_context=spawn) as pool:
         for round_ in range(rounds + 1):  # the first one compiles and fills caches
             for model in models:
                 wait_until_quiet()
@@ -147,28 +148,13 @@ def training_macs(config: NetworkConfig) -> int:
     A convolution's backward pass takes twice its forward pass, gradients of weights and of inputs;
     the first one needs none of its inputs.
     """
-    counts: list[int] = []
-
-    def count(layer: nn.Conv2d, _, output: torch.Tensor) -> None:
-        counts.append(output[0].numel() * layer.weight[0].numel())
-
-    with torch.device("meta"):
-        network = build(config)
-        for layer in network.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.register_forward_hook(count)
-        network(torch.empty(2, 1, 28, 28))
-    return 3 * sum(counts) - counts[0]
+    work = [row.multiplications for row in layer_rows(config) if row.multiplications]
+    return 3 * sum(work) - work[0]
 
 
-def best_seconds(function, repeats: int = 10) -> float:
-    """Fastest of some calls, seconds."""
-    best = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        best = min(best, time.perf_counter() - started)
-    return best
+def best_seconds(function) -> float:
+    """Fastest of ten calls, seconds."""
+    return min(timeit.repeat(function, number=1, repeat=10))
 
 
 def peaks() -> dict[str, float]:
@@ -177,7 +163,7 @@ def peaks() -> dict[str, float]:
     Matmul of 2048 x 2048 in 10^9 operations a second; a copy of 256 MB in 10^9 bytes a second,
     read and written.
     """
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(CPU_COUNT)
     found = {}
     for name in sorted({"float32", best_engine("cpu").precision}):
         a = torch.randn(2048, 2048).to(getattr(torch, name))

@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = load_mnist()
     if options.device.startswith("cpu"):
         halves = (Split(s.images[:TRIED_IMAGES], s.labels[:TRIED_IMAGES]) for s in _halves(data))
-        data = Dataset(*halves, data.checksum, False)
+        data = Dataset(*halves, data.checksum)
     results: dict = {
         "device": processor(engine),
         "date": datetime.date.today().isoformat(),

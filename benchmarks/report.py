@@ -225,7 +225,7 @@ def scaling_table(found: list[dict]) -> str:
 
 
 def summary_table(found: list[dict]) -> str:
-    """Markdown, for the main README: model 9 on every kind of processor."""
+    """Markdown, for docs/running.md: model 9 on every kind of processor."""
     rows = [
         (
             results["kind"],
@@ -241,7 +241,7 @@ def summary_table(found: list[dict]) -> str:
 
 
 def blocks() -> dict[str, str]:
-    """The generated blocks of README.md and benchmarks/README.md."""
+    """The generated blocks of benchmarks/README.md and docs/running.md."""
     found = load_all()
     parts = {
         "machines": machines_table,

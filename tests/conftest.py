@@ -30,7 +30,6 @@ def subset(data: Dataset, train: int, test: int) -> Dataset:
         Split(data.train.images[:train], data.train.labels[:train]),
         Split(data.test.images[:test], data.test.labels[:test]),
         hashlib.sha256(f"the first {train} and {test}".encode()).hexdigest(),
-        False,
     )
 
 

@@ -135,7 +135,7 @@ def test_a_file_that_changed_is_read_again(raw, small):
     root = raw.parent.parent
     before = load_mnist(root)
     changed = Split(255 - small.train.images, small.train.labels)
-    write_idx(raw, Dataset(changed, small.test, "", False))
+    write_idx(raw, Dataset(changed, small.test, ""))
     os.utime(raw / "train-images-idx3-ubyte", (1, 1))
     after = load_mnist(root)
     assert torch.equal(after.train.images, changed.images)
@@ -241,7 +241,7 @@ def test_a_plain_file_under_a_packed_name_loads_and_a_packed_one_under_a_plain(r
     ],
 )
 def test_oddities_are_said_when_the_data_are_loaded(raw, small, change, said, capsys):
-    write_idx(raw, Dataset(change(small.train), small.test, "", False))
+    write_idx(raw, Dataset(change(small.train), small.test, ""))
     load_mnist(raw)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("NOTICE: ")
@@ -255,7 +255,7 @@ def test_wrong_shape_labels_and_counts(raw, small):
         (Split(images[:0], labels[:0]), "(0, 28, 28); expected [N, 28, 28]"),
         (Split(images, labels + 3), "label 12; expected 0 to 9"),
     ):
-        write_idx(raw, Dataset(train, small.test, "", False))
+        write_idx(raw, Dataset(train, small.test, ""))
         assert fault in refusal(raw.parent.parent)
     write_idx(raw, small)
     write_idx(raw / "other", subset(small, 500, 100))

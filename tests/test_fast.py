@@ -1,8 +1,5 @@
 import copy
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models import MODELS, build
+from models import MODELS, SeparableConfig, build
 from utils import fast
-from utils.data import ROOT
-from utils.engine import best_engine
 from utils.fast import kernels
 from utils.fast.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory
 from utils.training import predict
@@ -234,18 +229,22 @@ def test_a_second_derivative_is_refused(layer):
         gradient.square().sum().backward()
 
 
-def fused_and_plain(model):
-    torch.manual_seed(model)
-    config = replace(MODELS[model], dropout=0.0)  # each path would draw its own
+def fused_and_plain(config):
+    torch.manual_seed(0)
     plain, fused = build(config), build(config)
     fused.load_state_dict(plain.state_dict())
     return fast.fuse(fused), plain
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_fused_network_computes_the_same(model, mnist):
+# Each path would draw its own dropout.
+CONFIGS = [replace(config, dropout=0.0) for config in MODELS.values()]
+CONFIGS += [SeparableConfig((12, 12, 14)), SeparableConfig((8, 8, 8), inner_norm=False, skip=True)]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_fused_network_computes_the_same(config, mnist):
     images = (mnist.test.images[:40].unsqueeze(1).float() / 255 - 0.13) / 0.31
-    fused, plain = fused_and_plain(model)
+    fused, plain = fused_and_plain(config)
     outputs = [network.train()(images) for network in (fused, plain)]
     torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
     for output in outputs:
@@ -284,7 +283,7 @@ def test_fuse_leaves_none_of_torchs_own_layers_but_convolutions(model):
 
 
 def test_a_network_that_was_fused_runs_the_kernels(monkeypatch):
-    fused, plain = fused_and_plain(9)
+    fused, plain = fused_and_plain(MODELS[9])
     monkeypatch.setattr("utils.fast.layers._matrix", None)  # any use of a kernel fails
     plain(torch.randn(2, 1, 28, 28))
     with pytest.raises(TypeError):
@@ -299,70 +298,3 @@ def test_a_batch_norm_with_no_activation_after_it_gets_none():
     assert {type(layer.activation) for layer in stage if type(layer) is BatchNormAct2d} == {
         nn.Identity
     }
-
-
-WITHOUT_NUMBA = """
-import sys
-sys.modules["numba"] = None  # as if it were not installed
-import torch
-import models
-from utils import analysis, data, recipes, runs, training, trials
-from utils.show import look, plots, tables
-torch.set_num_threads(1)
-mnist = data.load_mnist()
-small = data.Dataset(
-    data.Split(mnist.train.images[:600], mnist.train.labels[:600]),
-    data.Split(mnist.test.images[:200], mnist.test.labels[:200]), "ab", False,
-)
-recipe = recipes.Recipe(learning_rate=0.05, batch_size=16, epochs=3, schedule="linear")
-run = training.fit(models.MODELS[9], recipe, small, 0)
-print(run.engine.fused, run.history[-1].test_accuracy)
-"""
-
-
-def test_without_numba_everything_works_and_one_line_says_so():
-    environment = os.environ | {"MPLBACKEND": "agg"}
-    command = [sys.executable, "-c", WITHOUT_NUMBA]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    fused, test_accuracy = run.stdout.split()
-    assert fused == "False"
-    assert float(test_accuracy) > 40
-    # A new machine's Matplotlib may tell that it builds its font cache.
-    (line,) = (line for line in run.stderr.splitlines() if "Matplotlib" not in line)
-    assert line.startswith("Numba cannot be used here (ModuleNotFoundError: ")
-
-
-@pytest.fixture
-def unprobed():
-    fast.usable.cache_clear()
-    yield
-    fast.usable.cache_clear()
-
-
-def test_numba_that_cannot_compile_is_said_once(unprobed, monkeypatch, capsys):
-    def broken(*_):
-        raise OSError("no compiler\nand a second line")
-
-    monkeypatch.setattr("utils.fast.layers.ReLUDropout.forward", broken)
-    assert not fast.usable()
-    assert not best_engine("cpu").fused
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("Numba cannot be used here (OSError: no compiler):")
-
-
-def test_numba_that_cannot_cache_compiles_all_the_same(monkeypatch):
-    asked = []
-    njit = kernels.njit
-
-    def uncached(**options):
-        asked.append(options.pop("cache", False))
-        if asked[-1]:
-            raise RuntimeError("cannot cache function: no locator available for file 'x'")
-        return njit(**options)
-
-    monkeypatch.setattr(kernels, "njit", uncached)
-    double = kernels._compiled(lambda x: 2 * x)
-    assert double(np.float32(4)) == 8
-    assert asked == [True, False]
-    assert double.signatures  # compiled, not merely called

@@ -129,10 +129,17 @@ def test_evidence_adds_up_to_the_logits(mnist, found):
 
 
 def test_what_changed_is_orange_and_nothing_else():
-    blocks, old = look._blocks(6), look._blocks(5)
-    changed = [look._changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
+    blocks, old = diagrams._blocks(6), diagrams._blocks(5)
+    changed = [diagrams._changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
     assert changed == [False] * 9 + [True, True]  # the head
     assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
+
+
+def test_a_separable_block_is_as_wide_as_what_it_puts_out():
+    blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
+    assert [b.output for b in blocks if b.layer.startswith("depthwise")] == [
+        (10, 28, 28), (14, 14, 14), (17, 7, 7)
+    ]  # fmt: skip
 
 
 def test_a_slope_is_a_slope_and_a_blob_is_none():

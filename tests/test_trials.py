@@ -63,7 +63,7 @@ def test_the_goals_are_held_against_what_was_reached():
         count = runs_meeting_brief(finals[name])
         assert reached.startswith(f"{count} of 20 (")
         assert met == ("yes" if count >= 19 else "no")
-    assert rows[2][2].startswith(f"{small.lowest:.2f} % at {small.parameters:,}, ")
+    assert rows[2][2].startswith(f"{small.lowest:.3f} % at {small.parameters:,}, ")
     forged = {"9-final": study(["1"], [STUDY])["1"]}
     assert " | no |" in goals_table(forged).splitlines()[2]
 

@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant("shifts are half as wide", "utils/augment.py",
            "uniform(2 * recipe.translate), uniform(2", "uniform(recipe.translate), uniform(2",
            "tests/test_augment.py::test_translation_scale_and_shear_stay_within_their_limits"),
-    Mutant("the compiled pool keeps the smallest", "utils/fast/kernels.py",
+    Mutant("the compiled pool keeps the smallest", "utils/fast/spatial.py",
            "if value > best or value != value:", "if value < best or value != value:",
            "tests/test_fast.py::test_max_pool_equals_torch"),
     Mutant("a digit's centre of mass is a pixel off", "utils/digit.py",

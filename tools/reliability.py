@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy
 import psutil
+from dask.system import CPU_COUNT
 
 from models import MODELS, SeparableConfig, build
 from tests.conftest import subset, write_idx
@@ -169,7 +170,7 @@ def _shared_memory() -> set[str]:
 def _workers(process: subprocess.Popen) -> list[psutil.Process]:
     """A sweep's workers, as soon as all are there."""
     found: list[psutil.Process] = []
-    while process.poll() is None and len(found) < (os.cpu_count() or 1):
+    while process.poll() is None and len(found) < CPU_COUNT:
         time.sleep(0.05)
         with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(process.pid).children(recursive=True)
@@ -223,7 +224,7 @@ def tests() -> dict[str, dict[str, int | str]]:
     } | dict.fromkeys(("passed", "failed"), 0)
     notebooks = ["--nbval", "--nbval-cell-timeout=120", "notebooks"]
     for arguments in (["tests", "--ignore", "tests/browser"], notebooks):
-        command = [sys.executable, "-m", "pytest", "-n", str(os.cpu_count()), *arguments]
+        command = [sys.executable, "-m", "pytest", "-n", str(CPU_COUNT), *arguments]
         command += ["--dist", "loadfile"]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if ended.returncode not in (0, 1):

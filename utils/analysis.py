@@ -139,7 +139,7 @@ def brief_met(runs: list[Record]) -> str:
     """How many runs meet the brief, and the exact interval of the share that would."""
     met = runs_meeting_brief(runs)
     low, high = share_interval(met, len(runs))
-    return f"{met} of {len(runs)} ({100 * low:.0f} to {high:.0%})".replace("%)", " %)")
+    return f"{met} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,11 @@ class Dataset:
     train: Split  # everything one may train on, in file order
     test: Split  # only ever measured
     checksum: str  # SHA-256 over the four files' checksums, 64 hex digits
-    canonical: bool  # whether these are MNIST's own four files
+
+    @property
+    def canonical(self) -> bool:
+        """Whether these are MNIST's own four files."""
+        return self.checksum == CANONICAL_CHECKSUM
 
 
 def load_mnist(root: str | Path | None = None) -> Dataset:
@@ -107,9 +111,9 @@ def _load(paths: tuple[Path, ...], modified: tuple[int, ...]) -> Dataset:
     contents = [content_of(path, _remedy(path)) for path in paths]
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
     checksum = hashlib.sha256("".join(digests).encode()).hexdigest()
-    canonical = checksum == CANONICAL_CHECKSUM
     halves = [_split(paths[i : i + 2], contents[i : i + 2]) for i in (0, 2)]
-    if not canonical:
+    data = Dataset(*halves, checksum)
+    if not data.canonical:
         oddities = "".join(map("; {}".format, _oddities(*halves)))
         print(
             f"NOTICE: the files in {paths[0].parent} are not the canonical MNIST (checksum "
@@ -117,7 +121,7 @@ def _load(paths: tuple[Path, ...], modified: tuple[int, ...]) -> Dataset:
             f"published figure{oddities}.",
             file=sys.stderr,
         )
-    return Dataset(*halves, checksum, canonical)
+    return data
 
 
 def _split(paths: tuple[Path, Path], contents: list[bytes]) -> Split:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy
 import torch
 from PIL import Image, ImageOps
+from PIL.Image import Resampling
 from scipy import ndimage
 from torch import Tensor
 
@@ -79,8 +80,8 @@ def as_mnist(picture: str | Path | Image.Image | numpy.ndarray | Tensor) -> Tens
         raise PictureError("the picture shows a dot; draw a digit, or crop the picture to one")
     scale = BOX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
-    small = _resampling(ink.shape[0], height) @ ink @ _resampling(ink.shape[1], width).T
-    small = numpy.clip(small / small.max(), 0, 1)
+    small = Image.fromarray(ink.astype(numpy.float32)).resize((width, height), Resampling.BICUBIC)
+    small = numpy.clip(small / numpy.max(small), 0, 1)
     return torch.from_numpy(_centred(small).round().astype(numpy.uint8))
 
 
@@ -204,24 +205,10 @@ def _digit(mask: numpy.ndarray) -> numpy.ndarray:
     return ndimage.binary_dilation(numpy.isin(labels, kept), iterations=reach)
 
 
-def _resampling(old: int, new: int) -> numpy.ndarray:
-    """A matrix [new, old] of bicubic weights, widened where it reduces, so that nothing is skipped.
-
-    Source: Keys, Cubic Convolution Interpolation, 1981, with a = -1/2.
-    """
-    ratio = old / new
-    centres = (numpy.arange(new) + 0.5) * ratio - 0.5
-    x = abs(centres[:, None] - numpy.arange(old)[None]) / max(ratio, 1.0)
-    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    weights = numpy.where(x < 1, near, numpy.where(x < 2, far, 0))
-    return weights / weights.sum(1, keepdims=True)
-
-
 def _centred(small: numpy.ndarray) -> numpy.ndarray:
     """[28, 28], 0..255, with the centre of mass in the middle, as far as the digit fits."""
     place = []
-    for axis, side in enumerate(small.shape):
-        centre = (small.sum(1 - axis) * numpy.arange(side)).sum() / small.sum()
+    for side, centre in zip(small.shape, ndimage.center_of_mass(small), strict=True):
         start = round(IMAGE_SIZE / 2 - centre)
         place.append(min(max(start, 0), IMAGE_SIZE - side))
     out = numpy.zeros((IMAGE_SIZE, IMAGE_SIZE))

@@ -36,6 +36,10 @@ class Trial:
     taken: bool = False  # into a final's recipe or network
 
 
+_CALM = "calm", "warps a third as strong in the last 5 epochs"
+_SILU = "silu", "SiLU instead of ReLU"
+_NO_DROPOUT = "dropout-0", "no dropout"
+_NARROWER = "narrow", "narrower warps: shift 3 %, no zoom, no shear"
 THREE, FIVE, TEN, TWENTY = (tuple(range(count)) for count in (3, 5, 10, 20))
 EXPERIMENTS: dict[str, Experiment] = {}
 TRIALS: dict[str, Trial] = {}
@@ -76,8 +80,8 @@ _ADAMW = {
     "nesterov": False,
 }
 EXPERIMENTS["10-trial-base"] = Experiment(MODELS[10], _SEARCHED, THREE, measure_test=False)
-_trial("10-trial-base", "dropout-0", "no dropout", config={"dropout": 0.0})
-_trial("10-trial-base", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
+_trial("10-trial-base", *_NO_DROPOUT, config={"dropout": 0.0})
+_trial("10-trial-base", *_CALM, calm_epochs=5)
 _trial(
     "10-trial-base",
     "adamw",
@@ -96,21 +100,19 @@ _trial(
     taken=True,
 )
 _trial("10-trial-base", "rate", "rate 0.15 instead of 0.1", learning_rate=0.15)
-_trial("10-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
+_trial("10-trial-base", *_SILU, config={"activation": "silu"})
 # Round 2: AdamW and wider warps gained 0.02 points or more; their combination, and ideas on top.
 _trial(
     "10-trial-base", "adamw-wider", "AdamW and wider warps together", **_ADAMW, **_WIDER, taken=True
 )
-_trial(
-    "10-trial-adamw-wider", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5
-)
-_trial("10-trial-adamw-wider", "dropout-0", "no dropout", config={"dropout": 0.0})
+_trial("10-trial-adamw-wider", *_CALM, calm_epochs=5)
+_trial("10-trial-adamw-wider", *_NO_DROPOUT, config={"dropout": 0.0})
 _trial("10-trial-adamw-wider", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
 _trial("10-trial-adamw-wider", "batch-64", "batches of 64", batch_size=64, taken=True)
 # Round 3: of those, batches of 64 gained most, a rate of 0.02 enough; both, and no dropout again.
 # Neither adds to batches of 64, which alone are taken.
 _trial("10-trial-adamw-wider-batch-64", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
-_trial("10-trial-adamw-wider-batch-64", "dropout-0", "no dropout", config={"dropout": 0.0})
+_trial("10-trial-adamw-wider-batch-64", *_NO_DROPOUT, config={"dropout": 0.0})
 # What they chose, now measured on the test set.
 EXPERIMENTS["9-final"] = Experiment(MODELS[9], RECIPES["final"], TWENTY, keep=True)
 EXPERIMENTS["10-final"] = Experiment(MODELS[10], RECIPES["final"], TWENTY, keep=True)
@@ -127,7 +129,7 @@ _trial(
 )  # fmt: skip
 _trial("small-trial-recipe", "one-norm", "one batch norm a block, not two",
        config={"inner_norm": False})  # fmt: skip
-_trial("small-trial-recipe", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
+_trial("small-trial-recipe", *_CALM, calm_epochs=5)
 _trial("small-trial-recipe", "growing", "10, 14 and 17 channels, not 14",
        config={"channels": (10, 14, 17)})  # fmt: skip
 _trial("small-trial-recipe", "early", "4 blocks at 14x14, 2 at 7x7",
@@ -144,26 +146,21 @@ for _name, _idea, _recipe in (
 ):  # fmt: skip
     _trial("small-trial-recipe-size-16", _name, _idea, **_recipe)
 # Round 4: none of them helped, so the other way round, images that are easier to learn.
-_trial("small-trial-recipe-size-16", "narrow", "narrower warps: shift 3 %, no zoom, no shear",
-       translate=0.03, scale=0.0, shear=0.0)  # fmt: skip
-_trial("small-trial-recipe-size-16", "calm", "warps a third as strong in the last 5 epochs",
-       calm_epochs=5)  # fmt: skip
+_NARROW = {"translate": 0.03, "scale": 0.0, "shear": 0.0}
+_trial("small-trial-recipe-size-16", *_NARROWER, **_NARROW)
+_trial("small-trial-recipe-size-16", *_CALM, calm_epochs=5)
 # Round 5: a parameter-free idea of the field that had not been tried.
 _trial("small-trial-recipe-size-16", "skip", "blocks add to what they are given (skip)",
        config={"skip": True})  # fmt: skip
 for _width in (18, 20, 22):
     _trial("small-trial-recipe", f"size-{_width}", f"{_width} channels, not 14",
            config={"channels": (_width,) * 3}, taken=_width == 20)  # fmt: skip
-_trial("small-trial-recipe-size-20", "calm", "warps a third as strong in the last 5 epochs",
-       calm_epochs=5, taken=True)  # fmt: skip
+_trial("small-trial-recipe-size-20", *_CALM, calm_epochs=5, taken=True)
 # Round 6: narrower warps gained enough on 16 channels; with 18, and further the same way.
-_NARROW = {"translate": 0.03, "scale": 0.0, "shear": 0.0}
-_trial("small-trial-recipe-size-18", "narrow", "narrower warps: shift 3 %, no zoom, no shear",
-       **_NARROW)  # fmt: skip
+_trial("small-trial-recipe-size-18", *_NARROWER, **_NARROW)
 _trial("small-trial-recipe-size-16-narrow", "turn-5", "turned by up to 5 degrees, not 10",
        rotations=(5.0,))  # fmt: skip
-_trial("small-trial-recipe-size-16-narrow", "calm", "warps a third as strong in the last 5 epochs",
-       calm_epochs=5)  # fmt: skip
+_trial("small-trial-recipe-size-16-narrow", *_CALM, calm_epochs=5)
 # The fewest parameters whose lowest of the last five epochs keeps to `trials.KEEPS`.
 EXPERIMENTS["smallest-final"] = Experiment(
     EXPERIMENTS["small-trial-recipe-size-20"].config,
@@ -177,7 +174,7 @@ EXPERIMENTS["best-trial-base"] = Experiment(
     THREE,
     measure_test=False,
 )
-_trial("best-trial-base", "calm", "warps a third as strong in the last 5 epochs", calm_epochs=5)
+_trial("best-trial-base", *_CALM, calm_epochs=5)
 _trial("best-trial-base", "deeper", "3 blocks a size of 26 channels, not 2 of 32",
        config={"channels": (26, 26, 26), "blocks": (1, 3, 3)}, taken=True)  # fmt: skip
 # The highest score below 8,000 parameters.
@@ -224,10 +221,9 @@ EXPERIMENTS["10-wider"] = Experiment(
 # Ideas asked for the log alone, after the finals: they choose nothing.
 _trial("small-trial-recipe", "size-12", "12 channels, not 14", config={"channels": (12, 12, 12)})
 _trial("10-trial-adamw-wider", "average", "a longer average, 0.999", ema_decay=0.999)
-_trial("10-trial-adamw-wider-batch-64", "silu", "SiLU instead of ReLU",
-       config={"activation": "silu"})  # fmt: skip
+_trial("10-trial-adamw-wider-batch-64", *_SILU, config={"activation": "silu"})
 EXPERIMENTS["9-trial-base"] = Experiment(MODELS[9], _SEARCHED, THREE, measure_test=False)
-_trial("9-trial-base", "silu", "SiLU instead of ReLU", config={"activation": "silu"})
+_trial("9-trial-base", *_SILU, config={"activation": "silu"})
 _trial("small-trial-base", "relu", "ReLU instead of SiLU", config={"activation": "relu"})
 _trial("small-trial-base", "hardswish", "hard-swish instead of SiLU",
        config={"activation": "hardswish"})  # fmt: skip

@@ -9,8 +9,7 @@ from utils.augment import normalise
 from utils.borders import brief
 from utils.engine import ONE_RUN, Engine, pinned
 
-EVALUATION_BATCH = {"cpu": 200}  # images; no effect on the figures
-ACCELERATOR_BATCH = 5_000  # the same elsewhere, where every launch costs
+CPU_BATCH, ACCELERATOR_BATCH = 200, 5_000  # images; no effect on the figures
 
 
 def predict(
@@ -31,7 +30,7 @@ def predict(
     network.eval()
     images = raw_pixels(images)
     device = next(network.parameters()).device
-    size = EVALUATION_BATCH.get(device.type, ACCELERATOR_BATCH)
+    size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # where every launch costs
     with (
         ONE_RUN,
         pinned(Engine(str(device), threads=torch.get_num_threads())),

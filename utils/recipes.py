@@ -44,7 +44,7 @@ class Recipe:
     translate: Share = 0.0  # share of the side; uniform [-t, t] along each axis
     scale: Share = 0.0  # zoom factor uniform in [1 - s, 1 + s]
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0  # degrees, uniform [-s, s]
-    calm_epochs: Annotated[int, Field(ge=0)] = 0  # at the end, with warps weaker by `calm`
+    calm_epochs: Annotated[int, Field(ge=0)] = 0  # at the end, with warps times `calm`
     calm: Share = 1 / 3
     # An average of the weights (EMA), which is what gets measured: decay per step, 0 for none.
     ema_decay: Share = 0.0

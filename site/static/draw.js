@@ -70,6 +70,7 @@ async function show() {
     if (!sessions.has(net.name)) continue;
     const looked = net.name === which.value, session = sessions.get(net.name);
     const output = await session.run({ pixels: tensor }, looked ? session.outputNames : ["probabilities"]);
+    if (!pixels) break;  // cleared meanwhile
     const shares = [...output.probabilities.data], digit = shares.indexOf(Math.max(...shares));
     const cells = rows[index].cells;
     cells[2].textContent = digit;
@@ -236,4 +237,4 @@ async function logits(name, bytes) {
   return found;
 }
 
-window.page = { logits, decoded, take, read, readBoard, photo, forget, prepare, grey, latest: () => pixels };
+window.page = { logits, decoded, take, readBoard, prepare };

@@ -76,9 +76,9 @@ def warped_batch(
     images: Tensor, index: Tensor, matrices: Tensor, statistics: tuple[float, float]
 ) -> Tensor:
     """`utils.augment.batch` in one compiled pass, on the CPU; arguments as there."""
-    from utils.fast import kernels
+    from utils.fast import spatial
 
     out = torch.empty(len(index), 1, *images.shape[1:], dtype=torch.float32)
     arrays = images.numpy(), index.numpy(), matrices.numpy()
-    kernels.warp(*arrays, *statistics, out.squeeze(1).numpy())
+    spatial.warp(*arrays, *statistics, out.squeeze(1).numpy())
     return out

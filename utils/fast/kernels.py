@@ -1,4 +1,4 @@
-"""Compiled passes over memory for the layers and the warps of a CPU run.
+"""Compiled passes over memory for the layers of a CPU run.
 
 At ten to sixteen channels a convolution is so cheap that a training step on a CPU is mostly memory
 traffic, and PyTorch's kernels walk a channels_last tensor ten channels at a time, too short for the
@@ -22,7 +22,7 @@ TILE = 64  # pixels per row of the matrix, where that divides their number
 BLOCK = 32  # rows summed in float32 before their sum is added up in float64
 
 
-def _compiled(function):
+def compiled(function):
     """Compile on first use; keep the result on disk where there is a place to write it."""
     options = {"nogil": True, "error_model": "numpy"}
     try:
@@ -36,22 +36,22 @@ def lanes(pixels: int, channels: int) -> int:
     return math.gcd(pixels, TILE) * channels
 
 
-def _widen(stored):
+def widen(stored):
     """A stored value, float32 or the bits of a bfloat16, as float32."""
 
 
-@overload(_widen)
+@overload(widen)
 def _widen_(stored):
     if isinstance(stored, types.Float):
         return lambda stored: stored
     return lambda stored: np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32)
 
 
-def _narrow(value, like):
+def narrow(value, like):
     """A float32 as it is stored in an array of `like`'s type, rounded to nearest even."""
 
 
-@overload(_narrow)
+@overload(narrow)
 def _narrow_(value, like):
     if isinstance(like, types.Float):
         return lambda value, like: value
@@ -64,7 +64,7 @@ def _narrow_(value, like):
     return narrow
 
 
-@_compiled
+@compiled
 def _drop(y, p, seed):
     """Zero each element of the 1-D `y` with probability p, independently.
 
@@ -87,7 +87,7 @@ def _drop(y, p, seed):
         y[position] = 0
 
 
-@_compiled
+@compiled
 def _tiled(per_channel, count):
     """[C] -> [count] by repetition, float32."""
     out = np.empty(count, np.float32)
@@ -97,7 +97,7 @@ def _tiled(per_channel, count):
     return out
 
 
-@_compiled
+@compiled
 def _sigmoid(z):
     """1 / (1 + exp(-z)) in float32, of what vectors can do, so that a loop over it becomes some.
 
@@ -121,7 +121,7 @@ def _sigmoid(z):
     return np.float32(1) / (np.float32(1) + power * scale)
 
 
-@_compiled
+@compiled
 def _activated(z, kind, scale, out):
     """Fill out = scale * activation(z), all [lanes] in float32; NaN stays NaN."""
     zero, one, half, sixth = np.float32(0), np.float32(1), np.float32(0.5), np.float32(1 / 6)
@@ -139,7 +139,7 @@ def _activated(z, kind, scale, out):
             out[lane] = z[lane] * scale
 
 
-@_compiled
+@compiled
 def _slopes(z, kind, scale, out):
     """Multiply out [lanes] by scale * activation'(z), of all but ReLU, whose mask is y == 0."""
     zero, one, half, third = np.float32(0), np.float32(1), np.float32(0.5), np.float32(1 / 3)
@@ -157,7 +157,7 @@ def _slopes(z, kind, scale, out):
             out[lane] *= scale
 
 
-@_compiled
+@compiled
 def _affine_act(x, factor, summand, kind, scale, y):
     """Fill y = scale * activation(factor x + summand), factor and summand per channel."""
     lanes_ = x.shape[1]
@@ -165,13 +165,13 @@ def _affine_act(x, factor, summand, kind, scale, y):
     z, out = np.empty(lanes_, np.float32), np.empty(lanes_, np.float32)
     for row in range(x.shape[0]):
         for lane in range(lanes_):
-            z[lane] = factors[lane] * _widen(x[row, lane]) + summands[lane]
+            z[lane] = factors[lane] * widen(x[row, lane]) + summands[lane]
         _activated(z, kind, scale, out)  # not in place: vectors ask for memory that is apart
         for lane in range(lanes_):
-            y[row, lane] = _narrow(out[lane], x[row, lane])
+            y[row, lane] = narrow(out[lane], x[row, lane])
 
 
-@_compiled
+@compiled
 def relu_dropout(x, p, seed, y):
     """Fill y = dropout(ReLU(x)), all [rows, lanes]; NaN stays NaN."""
     _affine_act(x, np.full(1, 1 / (1 - p)), np.zeros(1), RELU, np.float32(1), y)
@@ -179,18 +179,18 @@ def relu_dropout(x, p, seed, y):
         _drop(y.reshape(-1), p, seed)
 
 
-@_compiled
+@compiled
 def relu_dropout_backward(grad, y, p, dx):
     """The gradient of `relu_dropout`: what it clipped or dropped is 0 in y."""
     scale = np.float32(1 / (1 - p))
     zero = np.float32(0)
     for row in range(y.shape[0]):
         for lane in range(y.shape[1]):
-            value = _widen(grad[row, lane]) * scale
-            dx[row, lane] = _narrow(zero if y[row, lane] == 0 else value, y[row, lane])
+            value = widen(grad[row, lane]) * scale
+            dx[row, lane] = narrow(zero if y[row, lane] == 0 else value, y[row, lane])
 
 
-@_compiled
+@compiled
 def _flush(per_lane, sums):
     """Add the float32 sums of a few rows, [lanes], to the channels' float64 sums [C]; reset."""
     for start in range(0, per_lane.size, sums.size):
@@ -199,7 +199,7 @@ def _flush(per_lane, sums):
     per_lane[:] = 0
 
 
-@_compiled
+@compiled
 def _moments(x, channels):
     """Mean and biased variance of each channel, by sums around each channel's first value.
 
@@ -209,14 +209,14 @@ def _moments(x, channels):
     lanes_ = x.shape[1]
     shift = np.empty(channels, np.float32)
     for channel in range(channels):
-        shift[channel] = _widen(x[0, channel])
+        shift[channel] = widen(x[0, channel])
     origin = _tiled(shift, lanes_)
     first, second = np.zeros(lanes_, np.float32), np.zeros(lanes_, np.float32)
     offset, variance = np.zeros(channels), np.zeros(channels)
     for start in range(0, x.shape[0], BLOCK):
         for row in range(start, min(start + BLOCK, x.shape[0])):
             for lane in range(lanes_):
-                value = _widen(x[row, lane]) - origin[lane]
+                value = widen(x[row, lane]) - origin[lane]
                 first[lane] += value
                 second[lane] += value * value
         _flush(first, offset)
@@ -227,14 +227,14 @@ def _moments(x, channels):
     return shift + offset, np.maximum(variance, 0)
 
 
-@_compiled
+@compiled
 def _scales(kind, p):
     """Dropout's 1 / (1 - p) before and after the activation: ReLU alone commutes with it."""
     scale = 1 / (1 - p)
     return (1 - p, np.float32(1)) if kind == RELU else (1.0, np.float32(scale))
 
 
-@_compiled
+@compiled
 def batch_norm_act(
     x, weight, bias, running_mean, running_variance, momentum, eps, kind, p, seed, y
 ):
@@ -258,14 +258,14 @@ def batch_norm_act(
     return mean, inverse
 
 
-@_compiled
+@compiled
 def batch_norm_act_evaluation(x, weight, bias, mean, variance, eps, kind, y):
     """The same with given statistics and without dropout."""
     factor = weight / np.sqrt(variance + eps)
     _affine_act(x, factor, bias - factor * mean, kind, np.float32(1), y)
 
 
-@_compiled
+@compiled
 def _passed(grad, y, x, factors, summands, kind, scale, dropped, out):
     """Fill out [lanes] with the gradient before the activation.
 
@@ -274,18 +274,18 @@ def _passed(grad, y, x, factors, summands, kind, scale, dropped, out):
     zero = np.float32(0)
     if kind == RELU or dropped:
         for lane in range(out.size):
-            out[lane] = zero if y[lane] == 0 else _widen(grad[lane])
+            out[lane] = zero if y[lane] == 0 else widen(grad[lane])
     else:
         for lane in range(out.size):
-            out[lane] = _widen(grad[lane])
+            out[lane] = widen(grad[lane])
     if kind != RELU and not (kind == IDENTITY and scale == 1):
         z = np.empty(out.size, np.float32)
         for lane in range(out.size):
-            z[lane] = factors[lane] * _widen(x[lane]) + summands[lane]
+            z[lane] = factors[lane] * widen(x[lane]) + summands[lane]
         _slopes(z, kind, scale, out)
 
 
-@_compiled
+@compiled
 def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx):
     """The gradient of `batch_norm_act`; fills dx and returns those of weight and bias, [C].
 
@@ -307,7 +307,7 @@ def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx
             _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
             for lane in range(lanes_):
                 first[lane] += passed[lane]
-                second[lane] += passed[lane] * (_widen(x[row, lane]) - means[lane])
+                second[lane] += passed[lane] * (widen(x[row, lane]) - means[lane])
         _flush(first, d_bias)
         _flush(second, d_weight)
     d_bias /= before
@@ -322,99 +322,7 @@ def batch_norm_act_backward(grad, y, x, weight, bias, mean, inverse, kind, p, dx
         if not dear:
             _passed(grad[row], y[row], x[row], factors, summands, kind, after, p > 0, passed)
         for lane in range(lanes_):
-            centred = _widen(x[row, lane]) - means[lane]
+            centred = widen(x[row, lane]) - means[lane]
             value = of_grad[lane] * passed[lane] + of_x[lane] * centred + constant[lane]
-            dx[row, lane] = _narrow(value, x[row, lane])
+            dx[row, lane] = narrow(value, x[row, lane])
     return d_weight, d_bias
-
-
-@_compiled
-def _larger(best, which, stored, k):
-    """The larger of the best value so far and the one stored at place k; NaN counts as largest."""
-    value = _widen(stored)
-    if value > best or value != value:
-        return value, np.uint8(k)
-    return best, which
-
-
-@_compiled
-def max_pool(x, y, chosen):
-    """2x2 max pooling. x: [rows, 2, columns, 2, C]; y and chosen: [rows, columns, C].
-
-    `chosen` is which of the four was the largest, 0..3, the first of equals.
-    """
-    for row in range(y.shape[0]):
-        for column in range(y.shape[1]):
-            for c in range(y.shape[2]):
-                best, which = _widen(x[row, 0, column, 0, c]), np.uint8(0)
-                best, which = _larger(best, which, x[row, 0, column, 1, c], 1)
-                best, which = _larger(best, which, x[row, 1, column, 0, c], 2)
-                best, which = _larger(best, which, x[row, 1, column, 1, c], 3)
-                y[row, column, c] = _narrow(best, x[row, 0, column, 0, c])
-                chosen[row, column, c] = which
-
-
-@_compiled
-def max_pool_backward(grad, chosen, dx):
-    """The gradient of `max_pool`, shapes alike."""
-    zero = np.zeros(1, grad.dtype)[0]
-    for row in range(grad.shape[0]):
-        for column in range(grad.shape[1]):
-            for c in range(grad.shape[2]):
-                value, which = grad[row, column, c], chosen[row, column, c]
-                dx[row, 0, column, 0, c] = value if which == 0 else zero
-                dx[row, 0, column, 1, c] = value if which == 1 else zero
-                dx[row, 1, column, 0, c] = value if which == 2 else zero
-                dx[row, 1, column, 1, c] = value if which == 3 else zero
-
-
-@_compiled
-def _copy_inside(image, padded):
-    """Copy [S, S] uint8 into the middle of [S + 4, S + 4] float32; the rings around it stay."""
-    for i in range(image.shape[0]):
-        for j in range(image.shape[1]):
-            padded[i + 2, j + 2] = image[i, j]
-
-
-@_compiled
-def warp(images, index, matrices, mean, deviation, out):
-    """Images [M, S, S] uint8 at `index` -> out [N, S, S] float32, warped and normalised.
-
-    Bilinear, background 0, as `utils.augment.warp`; mean and deviation are of pixels in 0..1. Of
-    the three loops along a row, the one in the middle fetches four pixels from anywhere: vector
-    instructions cannot do that, but they do the other two.
-    """
-    side = images.shape[1]
-    wide = side + 4  # coordinates beyond the two rings of background are moved into them
-    padded = np.zeros((wide, wide), np.float32)
-    pixels = padded.reshape(wide * wide)
-    half, last = np.float32(side / 2), np.float32(wide - 1.5)
-    factor, mean = np.float32(1 / (255 * deviation)), np.float32(mean / deviation)
-    steps = np.empty(side, np.float32)
-    for j in range(side):
-        steps[j] = (2 * j + 1) / side - 1
-    places = np.empty(side, np.int32)
-    right, down = np.empty(side, np.float32), np.empty(side, np.float32)
-    corners = np.empty((4, side), np.float32)
-    for n in range(index.size):
-        _copy_inside(images[index[n]], padded)
-        m = matrices[n]
-        for i in range(side):
-            from_x, from_y = m[0, 1] * steps[i] + m[0, 2], m[1, 1] * steps[i] + m[1, 2]
-            for j in range(side):
-                x = (m[0, 0] * steps[j] + from_x) * half + (half + np.float32(1.5))
-                y = (m[1, 0] * steps[j] + from_y) * half + (half + np.float32(1.5))
-                x = min(max(x, np.float32(0)), last)
-                y = min(max(y, np.float32(0)), last)
-                left, top = np.int32(x), np.int32(y)
-                right[j], down[j] = x - np.float32(left), y - np.float32(top)
-                places[j] = top * np.int32(wide) + left
-            for j in range(side):
-                k = np.uintp(places[j])
-                corners[0, j], corners[1, j] = pixels[k], pixels[k + np.uintp(1)]
-                k += np.uintp(wide)
-                corners[2, j], corners[3, j] = pixels[k], pixels[k + np.uintp(1)]
-            for j in range(side):
-                upper = corners[0, j] + (corners[1, j] - corners[0, j]) * right[j]
-                lower = corners[2, j] + (corners[3, j] - corners[2, j]) * right[j]
-                out[n, i, j] = (upper + (lower - upper) * down[j]) * factor - mean

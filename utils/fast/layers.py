@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from utils.fast import kernels
+from utils.fast import kernels, spatial
 
 SEEDS = 2**63 - 1  # of the kernels' random numbers; each call draws one from torch's generator
 
@@ -205,7 +205,7 @@ class _MaxPoolFunction(torch.autograd.Function):
         y = _empty(x, n, c, h // 2, w // 2)
         rows = n * h // 2
         ctx.chosen = np.empty((rows, w // 2, c), np.uint8)
-        kernels.max_pool(
+        spatial.max_pool(
             _memory(x, rows, 2, w // 2, 2, c),
             _memory(y, rows, w // 2, c),
             ctx.chosen,
@@ -218,7 +218,7 @@ class _MaxPoolFunction(torch.autograd.Function):
         n, c, h, w = grad.shape
         grad = _channels_last(grad)
         dx = _empty(grad, n, c, 2 * h, 2 * w)
-        kernels.max_pool_backward(
+        spatial.max_pool_backward(
             _memory(grad, n * h, w, c),
             ctx.chosen,
             _memory(dx, n * h, 2, w, 2, c),

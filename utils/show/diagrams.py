@@ -1,6 +1,7 @@
 """A network as it is built: its diagram, what each layer sees, all its parameters on a page."""
 
 import math
+from dataclasses import replace
 
 import numpy
 from matplotlib.figure import Figure
@@ -69,6 +70,8 @@ def _blocks(model: int | Config) -> list[LayerRow]:
             blocks.append(row)
         else:
             blocks[-1] = blocks[-1].followed_by(row)
+            if row.spatial:  # a separable block has the channels of its second convolution
+                blocks[-1] = replace(blocks[-1], output=row.output)
     return blocks
 
 

@@ -1,6 +1,7 @@
 """What a trained network sees: its filters, maps, evidence, gates."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from matplotlib.figure import Figure
@@ -144,7 +145,7 @@ def signal(data: Dataset, models: Sequence[int] = (1, 2, 3, 4), images: int = 12
     The figure shows the standard deviation over images, channels and places, as in training.
     """
     part = Split(data.train.images[:images], data.train.labels[:images])
-    small = Dataset(part, data.test, data.checksum, data.canonical)
+    small = replace(data, train=part)
     panels, recipe = ([], []), Recipe(epochs=1)
     for model in models:
         with torch.random.fork_rng(devices=[]):

@@ -187,14 +187,15 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
             met = runs_meeting_brief(runs) >= SEEDS_GOAL
             goal, reached = f"{SEEDS_GOAL} of 20 runs meet the brief", brief_met(runs)
         rows.append((name, goal, reached, "yes" if met else "no"))
+    tried = trials.outcomes()
     for limit in SIZE_GOALS:
-        small = [found for found in trials.outcomes() if found.parameters < limit]
+        small = [found for found in tried if found.parameters < limit]
         goal = f"lowest of the last five {trials.KEEPS} % below {limit:,} parameters"
         if not small:
             rows.append(("smallest", goal, "no network this small was tried", "no"))
         else:
             best = max(small, key=lambda found: found.lowest)
-            figure = f"{best.lowest:.2f} % at {best.parameters:,}, held-out images ({best.name})"
+            figure = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
             met = "yes" if best.lowest >= trials.KEEPS else "no"
             rows.append(("smallest", goal, figure, met))
     return markdown(("of", "goal", "best reached", "met"), rows, left=4)
