@@ -251,7 +251,8 @@ def test_a_fused_network_computes_the_same(config, mnist):
         F.nll_loss(output, mnist.test.labels[:40]).backward()
     for (name, got), expected in zip(fused.named_parameters(), plain.parameters(), strict=True):
         # By norm: rounding may carry single values across ReLU's corner and change their gradient.
-        difference = (got.grad - expected.grad).norm() / expected.grad.norm()
+        # A norm that another follows has summands without effect: their gradient is 0 but for that.
+        difference = (got.grad - expected.grad).norm() / (expected.grad.norm() + 1e-4)
         assert difference < 1e-3, f"{name}: {difference:.1e}"
     for network in (fused, plain):
         torch.optim.SGD(network.parameters(), 0.1).step()
