@@ -8,7 +8,7 @@ from utils.experiments import EXPERIMENTS, TRIALS
 from utils.runs import study
 from utils.show.tables import goals_table, performance_log
 from utils.store import STUDY
-from utils.trials import GAIN, KEEPS, outcome, outcomes, score
+from utils.trials import GAIN, LOWEST_OF_A_FINAL, outcome, outcomes, score
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
@@ -70,7 +70,7 @@ def test_the_goals_are_held_against_what_was_reached():
 
 def test_the_smallest_network_is_the_fewest_parameters_that_keep_to_the_threshold():
     names = [found.name for found in outcomes()
-             if found.name.startswith("small-") and found.lowest >= KEEPS]  # fmt: skip
+             if found.name.startswith("small-") and found.lowest >= LOWEST_OF_A_FINAL]  # fmt: skip
     chosen = EXPERIMENTS[min(names, key=lambda name: outcome(name).parameters)]
     final = EXPERIMENTS["smallest-final"]
     assert final.config == chosen.config

@@ -161,7 +161,7 @@ _trial("small-trial-recipe-size-18", *_NARROWER, **_NARROW)
 _trial("small-trial-recipe-size-16-narrow", "turn-5", "turned by up to 5 degrees, not 10",
        rotations=(5.0,))  # fmt: skip
 _trial("small-trial-recipe-size-16-narrow", *_CALM, calm_epochs=5)
-# The fewest parameters whose lowest of the last five epochs keeps to `trials.KEEPS`.
+# The fewest parameters whose lowest of the last five epochs reaches `trials.LOWEST_OF_A_FINAL`.
 EXPERIMENTS["smallest-final"] = Experiment(
     EXPERIMENTS["small-trial-recipe-size-20"].config,
     replace(RECIPES["final"], calm_epochs=5),

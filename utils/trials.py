@@ -14,7 +14,8 @@ from utils.runs import study
 from utils.store import STUDY
 
 GAIN = 0.02  # points, from which on an idea is taken
-KEEPS = 99.45  # percent, the lowest of the last five epochs from which on a network may be a final
+# Percent: of the last five epochs, averaged over seeds, what a network needs to become a final.
+LOWEST_OF_A_FINAL = 99.45
 
 
 def score(record: Record) -> float:
@@ -66,6 +67,6 @@ def outcome(name: str) -> Outcome | None:
     return Outcome(name, *means, gain, effect)
 
 
-def outcomes() -> list[Outcome]:
-    """Every trial that has run, in the order of the queue."""
-    return [found for found in map(outcome, TRIALS) if found]
+def outcomes(prefix: str = "") -> list[Outcome]:
+    """Every trial that has run and whose name begins with `prefix`, in the order of the queue."""
+    return [found for name in TRIALS if name.startswith(prefix) and (found := outcome(name))]

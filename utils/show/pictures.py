@@ -1,6 +1,7 @@
 """Figures of images, and of what networks answer to them: warped, turned, mistaken, foreign."""
 
 import collections
+import functools
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from models import IMAGE_SIZE
 from utils import measured
+from utils.analysis import spread
 from utils.augment import draw_warps, warp, warp_angles
 from utils.data import Split
 from utils.digit import Reading, as_mnist
@@ -192,27 +194,34 @@ def seed_spread(runs: Sequence[Record]) -> str:
     )
 
 
-def foreign_digits(run: Record) -> str:
-    """How a recorded network reads scikit-learn's 8x8 digits: prepared, and merely enlarged.
+def foreign_digits(runs: Sequence[Record]) -> str:
+    """How recorded networks read scikit-learn's 8x8 digits: prepared, and merely enlarged.
 
     Source: Alpaydin and Kaynak, Optical recognition of handwritten digits, 1998 (test part).
     """
+    prepared, plain, labels = _foreign()
+    networks = [(load_network(run), run.statistics) for run in runs]
+    right = [
+        spread([100 * float((predict(network, images_, statistics_).argmax(1) == labels)
+                            .float().mean()) for network, statistics_ in networks])
+        for images_ in (prepared, plain)
+    ]  # fmt: skip
+    return (
+        f"{runs[0].run.name}: {right[0]} of {len(labels):,} digits right when prepared as MNIST, "
+        f"{right[1].short()} when merely enlarged"
+    )
+
+
+@functools.cache
+def _foreign() -> tuple[Tensor, Tensor, Tensor]:
     from sklearn.datasets import load_digits  # a second to import
 
-    found, network = load_digits(), load_network(run)
+    found = load_digits()
     plain = torch.nn.functional.interpolate(
         torch.from_numpy(found.images)[:, None] / 16, IMAGE_SIZE, mode="bilinear"
     )
     prepared = torch.stack([as_mnist(image) for image in found.images])
-    labels = torch.from_numpy(found.target)
-    right = [
-        100 * float((predict(network, each, run.statistics).argmax(1) == labels).float().mean())
-        for each in (prepared, plain)
-    ]
-    return (
-        f"{run.run.name}: {right[0]:.1f} % of {len(labels):,} digits right when prepared as MNIST, "
-        f"{right[1]:.1f} % when merely enlarged"
-    )
+    return prepared, plain, torch.from_numpy(found.target)
 
 
 def answer(reading: Reading) -> Figure:

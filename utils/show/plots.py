@@ -231,47 +231,64 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
     axes.set_yticks(range(len(effects)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="points of test accuracy (grey: not clear of zero)")
+    axes.set(xlabel="points of test accuracy (blue: gain, red: loss, grey: not clear of zero)")
     return figure
 
 
 def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
-    """Accuracy against parameters: our means with intervals, and public single runs."""
-    small = {name: runs for name, runs in ours.items() if len(runs) > 1}
-    best = max(small, key=lambda name: final_test(small[name]).mean)
-    title = f"Accuracy by size; the best of ours is {called(best)}, {final_test(small[best])}"
-    alt = "Test accuracy against the number of parameters, ours and public ones"
-    figure, axes = sized(8, 5.6, title, alt)
-    for index, runs in enumerate(small.values()):
+    """Accuracy against parameters: our means with intervals, and public single runs.
+
+    Above all of them, below those near the brief, larger.
+    """
+    ours = {name: runs for name, runs in ours.items() if len(runs) > 1}
+    best = max(ours, key=lambda name: final_test(ours[name]).mean)
+    title = f"Accuracy by size; the best of ours is {called(best)}, {final_test(ours[best])}"
+    alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
+    figure, axes = grid(2, 1, (8, 7.8), title, alt)
+    (whole,), (part,) = axes
+    for axis, ticks in (
+        (whole, [2_000, 5_000, 10_000, 20_000, 50_000]),
+        (part, [2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000]),
+    ):
+        axis.axis("on")
+        axis.set(ylabel="test accuracy, %", xscale="log")
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.minorticks_off()
+        _target_line(axis)
+    whole.set(xlim=(1_500, 110_000))
+    part.set(xlabel="parameters", xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
+    for name, runs in ours.items():
         interval, x = mean_interval(final_test(runs)), runs[0].parameters
-        label = "ours: mean of the final epoch, 95 % interval" if not index else None
-        axes.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
-        axes.scatter([x], [interval.value], color=BLUE, s=30, zorder=3, label=label)
-    _name_points(axes, {name: (r[0].parameters, final_test(r).mean) for name, r in small.items()})
+        label = "ours: mean of the final epoch, 95 % interval" if name == best else None
+        for axis in (whole, part):
+            axis.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
+            style = {"color": BLUE, "s": 30, "label": label if axis is whole else None}
+            axis.scatter([x], [interval.value], zorder=3, **style)
+        place = {"textcoords": "offset points", "fontsize": 10}
+        if _near(x, interval.value):
+            part.annotate(name, (x, interval.value), (-6, -4), ha="right", **place)
+        else:  # neighbours of one size have numbers next to each other
+            up = -12 if name[-1] in "13579" else 2
+            whole.annotate(name, (x, interval.value), (6, up), **place)
     for letter, p in zip("abcdefgh", public, strict=False):
-        words = f"public, one run: {letter}, {p.source}, {p.epochs} epochs"
-        style = {"color": VERMILION, "marker": "^", "s": 30}
-        axes.scatter([p.parameters], [p.last], label=words, **style)
-        axes.annotate(letter, (p.parameters, p.last), (-3, -14), textcoords="offset points")
-    _target_line(axes)
-    axes.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log", xlim=(1_500, 110_000))
-    ticks = [2_000, 3_000, 5_000, 10_000, 20_000, 50_000]
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
+        label = f"public, one run: {letter}, {p.source}, {p.epochs} epochs"
+        for axis in (whole, part):
+            style = {"color": VERMILION, "s": 30, "label": label if axis is whole else None}
+            axis.scatter([p.parameters], [p.last], marker="^", **style)
+        axis = part if _near(p.parameters, p.last) else whole
+        axis.annotate(letter, (p.parameters, p.last), (-3, -14), textcoords="offset points")
     figure.legend(frameon=False, loc="outside lower center", fontsize=10)
     return figure
 
 
-def _name_points(axes, points: dict[str, tuple[int, float]], apart: float = 0.05) -> None:
-    """Write names beside points (x, y), those at one x at least `apart` in y."""
-    low: dict[int, float] = {}  # of the names at one x so far
-    for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
-        near = next((other for other in low if abs(x - other) < 0.03 * x), x)
-        low[near] = min(y, low.get(near, 101) - apart)
-        at, side = (
-            ((x * 0.96, low[near]), "right") if x < 7_000 else ((x * 1.04, low[near]), "left")
-        )
-        axes.annotate(name, (x, y), at, fontsize=10, va="center", ha=side)
+NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.7)  # of the larger part
+
+
+def _near(parameters: int, accuracy: float) -> bool:
+    return (
+        NEAR_SIZES[0] < parameters < NEAR_SIZES[1]
+        and NEAR_ACCURACIES[0] < accuracy < NEAR_ACCURACIES[1]
+    )
 
 
 def lines(

@@ -168,8 +168,7 @@ def performance_log(prefix: str = "") -> str:
             found.gain.n,
             "yes" if TRIALS[found.name].taken else "",
         )
-        for found in trials.outcomes()
-        if found.name.startswith(prefix)
+        for found in trials.outcomes(prefix)
     ]
     columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
                "gain, points", "seeds", "taken")  # fmt: skip
@@ -190,12 +189,12 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
     tried = trials.outcomes()
     for limit in SIZE_GOALS:
         small = [found for found in tried if found.parameters < limit]
-        goal = f"lowest of the last five {trials.KEEPS} % below {limit:,} parameters"
+        goal = f"lowest of the last five {trials.LOWEST_OF_A_FINAL} % below {limit:,} parameters"
         if not small:
             rows.append(("smallest", goal, "no network this small was tried", "no"))
         else:
             best = max(small, key=lambda found: found.lowest)
             figure = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
-            met = "yes" if best.lowest >= trials.KEEPS else "no"
+            met = "yes" if best.lowest >= trials.LOWEST_OF_A_FINAL else "no"
             rows.append(("smallest", goal, figure, met))
     return markdown(("of", "goal", "best reached", "met"), rows, left=4)
