@@ -251,12 +251,12 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         (part, [2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000]),
     ):
         axis.axis("on")
-        axis.set(ylabel="test accuracy, %", xscale="log")
+        axis.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.minorticks_off()
         _target_line(axis)
     whole.set(xlim=(1_500, 110_000))
-    part.set(xlabel="parameters", xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
+    part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
     for name, runs in ours.items():
         interval, x = mean_interval(final_test(runs)), runs[0].parameters
         label = "ours: mean of the final epoch, 95 % interval" if name == best else None
