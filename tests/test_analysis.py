@@ -9,6 +9,7 @@ from scipy import stats
 
 from utils import verdict as verdict_command
 from utils.analysis import (
+    Interval,
     Spread,
     best_test,
     difference,
@@ -124,6 +125,11 @@ def test_difference_of_many_seeds_is_clear_either_way(record):
     assert difference(high, low).clear
     assert difference(low, high).clear
     assert not difference(high, high).clear
+
+
+def test_an_interval_shows_on_which_side_of_zero_it_ends():
+    assert str(Interval(-0.04, -0.07, -0.004)).endswith("(95 % interval -0.07 to -0.0040)")
+    assert str(Interval(0.0, -0.05, 0.05)) == "+0.00 points (95 % interval -0.05 to +0.05)"
 
 
 def test_difference_needs_two_seeds_and_stands_equal_ones(record):

@@ -6,7 +6,7 @@ from matplotlib import pyplot
 
 from models import MODELS, SeparableConfig, build
 from tests.conftest import subset
-from utils import findings
+from utils import findings, trials
 from utils.data import Split
 from utils.digit import read_digit
 from utils.measured import CONDITIONS, shifted, turned
@@ -48,7 +48,8 @@ def test_figures_of_records(found, check):
     check(plots.forest(findings.effects()))
     check(plots.frontier(found, PUBLIC))
     check(plots.tried(found["4"][0], found["4"][1:]))
-    title = check(plots.confusion(found["9"][0])).get_suptitle()
+    check(plots.searched(trials.outcomes("small-trial")))
+    title = check(pictures.confusion(found["9"][0])).get_suptitle()
     assert f": {sum(map(sum, found['9'][0].confusion)) - _right(found)} mistakes" in title
 
 

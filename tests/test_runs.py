@@ -18,7 +18,7 @@ from utils.experiments import EXPERIMENTS, FINALS, get_experiment
 from utils.recipes import RECIPES, Recipe
 from utils.records import RecordError
 from utils.runs import epoch_line, study, wanted_runs
-from utils.show import plots, tables
+from utils.show import pictures, plots, tables
 from utils.store import STUDY, load, load_all, verify
 from utils.training import EpochRow
 
@@ -180,7 +180,7 @@ def test_a_variation_passes_through_every_table_and_figure(small):
         plots.ladder({"varied": varied}),
         plots.tried(varied[0], varied),
         plots.drops({"varied": varied}),
-        plots.confusion(varied[0]),
+        pictures.confusion(varied[0]),
     ]
     for figure in figures:
         figure.canvas.draw()

@@ -90,3 +90,11 @@ def test_what_was_taken_gained_enough_by_the_rule():
     assert len(taken) >= 4
     for name in taken:
         assert outcome(name).gain.mean >= GAIN, name
+
+
+def test_a_base_comes_before_its_trials_and_gains_nothing():
+    base, first, *_ = outcomes("10-trial-")
+    assert base.name == first.trial.base == "10-trial-base"
+    assert str(base) == ""
+    assert str(first).startswith(("+", "-"))
+    assert performance_log("10-trial-").splitlines()[2].startswith("| the base | 6,022 |")

@@ -159,7 +159,13 @@ class Interval:
     def __str__(self) -> str:
         if self.unit == "%":
             return f"{self.value:.2f} % (95 % interval {self.low:.2f} to {self.high:.2f})"
-        return f"{self.value:+.2f} {self.unit} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
+        value, low, high = map(_signed, (self.value, self.low, self.high))
+        return f"{value} {self.unit} (95 % interval {low} to {high})"
+
+
+def _signed(figure: float) -> str:
+    """Two decimals; more where they would hide on which side of zero it is."""
+    return f"{figure:+.2f}" if abs(figure) >= 0.005 or not figure else f"{figure:+.4f}"
 
 
 def difference(

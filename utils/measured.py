@@ -73,7 +73,7 @@ CHANGES = {"turned": turned, "shifted": shifted, "noise": noisy}
 
 def measure(run: Record, data: Dataset) -> Measured:
     """Everything about one recorded network whose weights are kept."""
-    network = load_network(run).to(memory_format=torch.channels_last)
+    network = load_network(run)
     confidence, answers = predict(network, data.test.images, run.statistics).exp().max(1)
     right = answers == data.test.labels
     which = (confidence * BINS).long().clamp(max=BINS - 1)

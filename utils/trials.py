@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 
 from utils.analysis import LAST_EPOCHS, Interval, Spread, mean_interval
-from utils.experiments import EXPERIMENTS, TRIALS
+from utils.experiments import EXPERIMENTS, TRIALS, Trial
 from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.store import STUDY
@@ -30,12 +30,12 @@ def lowest(record: Record) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial did, against its base, paired by seed."""
+    """What a trial did, against its base, paired by seed; or what a base did."""
 
     name: str
     score: float  # mean over seeds, percent
     lowest: float  # of the last five epochs, mean over seeds, percent
-    gain: Spread  # points, one per seed
+    gain: Spread  # points, one per seed; a base gains nothing over itself
     effect: Interval | None  # None for one seed
 
     @property
@@ -43,7 +43,14 @@ class Outcome:
         """Of its network."""
         return count_parameters(EXPERIMENTS[self.name].config)
 
+    @property
+    def trial(self) -> Trial:
+        """Its idea, and what it is compared with."""
+        return TRIALS.get(self.name, Trial("the base", ""))
+
     def __str__(self) -> str:
+        if not self.trial.base:
+            return ""
         inside = f" ({self.effect.low:+.2f} to {self.effect.high:+.2f})" if self.effect else ""
         return f"{self.gain.mean:+.3f}{inside}"
 
@@ -51,7 +58,7 @@ class Outcome:
 def outcome(name: str) -> Outcome | None:
     """What a trial did, over the seeds that both it and its base have; None if there are none."""
     groups = []
-    for experiment in (name, TRIALS[name].base):
+    for experiment in (name, TRIALS[name].base if name in TRIALS else name):
         try:
             records = study([experiment], [STUDY])[experiment]
         except ValueError:
@@ -68,5 +75,9 @@ def outcome(name: str) -> Outcome | None:
 
 
 def outcomes(prefix: str = "") -> list[Outcome]:
-    """Every trial that has run and whose name begins with `prefix`, in the order of the queue."""
-    return [found for name in TRIALS if name.startswith(prefix) and (found := outcome(name))]
+    """Every trial that has run and whose name begins with `prefix`, in the order of the queue.
+
+    What has no base but is one comes before its trials.
+    """
+    names = dict.fromkeys(each for name in TRIALS for each in (TRIALS[name].base, name))
+    return [found for name in names if name.startswith(prefix) and (found := outcome(name))]

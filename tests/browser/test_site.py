@@ -160,6 +160,20 @@ def test_strokes_are_read(draw):
     assert draw.locator("#maps figure").count() >= 6  # five stages or more, and the evidence
 
 
+def test_clear_while_the_networks_answer_leaves_no_answer(draw, mnist):
+    script = """async (bytes) => {
+      const answering = page.take(bytes);
+      document.getElementById("clear").click();
+      await answering;
+      const rows = [...document.querySelectorAll("#answers tbody tr")];
+      const cells = rows.flatMap((row) => [...row.cells].slice(2).map((cell) => cell.textContent));
+      return [document.getElementById("answer").textContent, cells.join("")];
+    }"""
+    pixels(draw, mnist.test.images[0])
+    said = draw.evaluate(script, mnist.test.images[1].flatten().tolist())
+    assert said == ["Draw a digit.", ""]
+
+
 def test_everything_is_reached_by_keyboard(draw):
     draw.locator("#board").focus()
     reached = []

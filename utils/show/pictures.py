@@ -127,6 +127,26 @@ CAPTION = {"turned": "turned", "shifted": "shifted to the right and down", "nois
 AXIS = CAPTION | {"noise": "noise"}
 
 
+def confusion(run: Record) -> Figure:
+    """Mistakes of a run per pair of digits; the diagonal, right answers, is left blank."""
+    counts = numpy.array(run.confusion, dtype=float)
+    numpy.fill_diagonal(counts, numpy.nan)
+    most, mistakes = int(numpy.nanmax(counts)), int(numpy.nansum(counts))
+    worst = zip(*numpy.nonzero(counts == most), strict=True)
+    pairs = " and ".join(f"a {true} taken for a {wrong}" for true, wrong in worst)
+    title = f"{run.run.title}: {mistakes} mistakes"
+    title += f"; the most frequent, {most} times: {pairs}" if most else ""
+    figure, axes = sized(6.5, 5.4, title, "Mistakes by true and predicted digit")
+    axes.grid(False)
+    axes.imshow(counts, cmap="Blues", vmin=0)
+    for true, predicted in zip(*numpy.nonzero(numpy.nan_to_num(counts)), strict=True):
+        count = int(counts[true, predicted])
+        colour = "white" if count > most / 2 else "black"
+        axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=11)
+    axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
+    return figure
+
+
 def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> Figure:
     """The test images that more than a share `most` of the measured networks get wrong."""
     kept = measured.of(runs)

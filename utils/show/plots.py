@@ -1,20 +1,22 @@
-"""Figures of records: curves, spreads, effects, the frontier, mistakes."""
+"""Figures of records: curves, spreads, effects, searches, the frontier."""
 
 import math
 from collections.abc import Sequence
 
-import numpy
 from matplotlib.figure import Figure
 
 from utils.analysis import (
     LAST_EPOCHS,
+    MAX_EPOCHS,
     PARAMETER_LIMIT,
     TARGET_ACCURACY,
     Interval,
     final_test,
     mean_interval,
     runs_meeting_brief,
+    verdict,
 )
+from utils.experiments import EXPERIMENTS
 from utils.recipes import Public
 from utils.records import Record
 from utils.show.figures import (
@@ -29,6 +31,7 @@ from utils.show.figures import (
     grid,
     sized,
 )
+from utils.trials import LOWEST_OF_A_FINAL, Outcome
 
 GREY = "#999999"
 
@@ -190,7 +193,10 @@ def first_drop(run: Record) -> int | None:
 
 
 def drops(groups: dict[str, list[Record]]) -> Figure:
-    """Final accuracy against the epoch at which a run's schedule first lowered the rate."""
+    """Final accuracy against the epoch at which a run's schedule first lowered the rate.
+
+    Runs that meet the brief are filled.
+    """
     found = [(first_drop(run), run.test_accuracy[-1]) for runs in groups.values() for run in runs]
     when = [epoch for epoch, _ in found if epoch is not None]
     never = len(found) - len(when)
@@ -206,7 +212,11 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     ):
         epochs = [first_drop(run) or last + 1 for run in runs]
         ends = [run.test_accuracy[-1] for run in runs]
-        axes.scatter(epochs, ends, color=colour, marker=marker, s=40, label=called(name))
+        faces = [colour if verdict(run).met else "white" for run in runs]
+        style = {"edgecolors": colour, "marker": marker, "s": 40, "linewidths": 1.5}
+        axes.scatter(epochs, ends, facecolors=faces, **style)
+        axes.scatter([], [], facecolors="white", label=called(name), **style)
+    axes.scatter([], [], color=BLACK, s=40, label="filled: meets the brief")
     _target_line(axes)
     ticks = list(range(2, last, 2))
     axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
@@ -232,6 +242,37 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     axes.set_yticks(range(len(effects)), names)
     axes.invert_yaxis()
     axes.set(xlabel="points of test accuracy (blue: gain, red: loss, grey: not clear of zero)")
+    return figure
+
+
+def searched(found: Sequence[Outcome]) -> Figure:
+    """Every trial by size and by the lowest accuracy of its last five epochs, against the rule.
+
+    Named are the smallest that the rule lets through, and the best; short trials are left out.
+    """
+    found = [each for each in found if EXPERIMENTS[each.name].recipe.epochs == MAX_EPOCHS]
+    through = [each for each in found if each.lowest >= LOWEST_OF_A_FINAL]
+    title = f"{len(through)} of {len(found)} trials reach what a final needs"
+    named = {}
+    if through:
+        smallest = min(through, key=lambda each: (each.parameters, -each.lowest))
+        named = {smallest: "the smallest", max(found, key=lambda each: each.score): "the best"}
+        title += f", from {smallest.parameters:,} parameters on"
+    alt = "Lowest held-out accuracy of the last five epochs of each trial against its parameters"
+    figure, axes = sized(8, 4, title, alt)
+    for each in found:
+        place, face = (each.parameters, each.lowest), BLUE if each in through else "white"
+        axes.scatter(*place, s=45, facecolors=face, edgecolors=BLUE, linewidths=1.5, zorder=3)
+        if each in named:
+            words = f"{named[each]}: {each.name.partition('-trial-')[2]}"
+            axes.annotate(
+                words, place, (-8, 7), ha="right", textcoords="offset points", fontsize=10
+            )
+    needed = f"what a final needs: {LOWEST_OF_A_FINAL} %"
+    axes.axhline(LOWEST_OF_A_FINAL, color=BLACK, linestyle="--", linewidth=1, label=needed)
+    axes.set(xlabel="parameters", ylabel="lowest of the last five, held-out images, %")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -306,24 +347,4 @@ def lines(
         axes.plot(x, y, color=colour, marker=marker, label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel, **axis)
     axes.legend(frameon=False)
-    return figure
-
-
-def confusion(run: Record) -> Figure:
-    """Mistakes of a run per pair of digits; the diagonal, right answers, is left blank."""
-    counts = numpy.array(run.confusion, dtype=float)
-    numpy.fill_diagonal(counts, numpy.nan)
-    most, mistakes = int(numpy.nanmax(counts)), int(numpy.nansum(counts))
-    worst = zip(*numpy.nonzero(counts == most), strict=True)
-    pairs = " and ".join(f"a {true} taken for a {wrong}" for true, wrong in worst)
-    title = f"{run.run.title}: {mistakes} mistakes"
-    title += f"; the most frequent, {most} times: {pairs}" if most else ""
-    figure, axes = sized(6.5, 5.4, title, "Mistakes by true and predicted digit")
-    axes.grid(False)
-    axes.imshow(counts, cmap="Blues", vmin=0)
-    for true, predicted in zip(*numpy.nonzero(numpy.nan_to_num(counts)), strict=True):
-        count = int(counts[true, predicted])
-        colour = "white" if count > most / 2 else "black"
-        axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=11)
-    axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
     return figure

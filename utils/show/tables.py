@@ -15,7 +15,6 @@ from utils.analysis import (
     verdict,
 )
 from utils.data import CANONICAL_CHECKSUM
-from utils.experiments import TRIALS
 from utils.findings import BEST_GOAL
 from utils.recipes import PUBLISHED, Published
 from utils.records import Record
@@ -155,18 +154,18 @@ def brief_table(groups: dict[str, list[Record]]) -> str:
 
 
 def performance_log(prefix: str = "") -> str:
-    """Markdown: one line per idea, failures too; of the trials whose name begins with `prefix`."""
+    """Markdown: one line per idea, failures too, of the trials whose name begins with `prefix`."""
     rows = [
         (
-            TRIALS[found.name].idea,
+            found.trial.idea,
             f"{found.parameters:,}",
             found.name,
-            TRIALS[found.name].base,
+            found.trial.base,
             f"{found.score:.2f}",
             f"{found.lowest:.3f}",
             str(found),
             found.gain.n,
-            "yes" if TRIALS[found.name].taken else "",
+            "yes" if found.trial.taken else "",
         )
         for found in trials.outcomes(prefix)
     ]
