@@ -4,11 +4,9 @@ Twice: by model 9's own recipe, whose schedule waits for a plateau, and by the s
 schedule is fixed.
 """
 
-from itertools import pairwise
-
 from scipy import stats
 
-from utils.analysis import difference, final_test
+from utils.analysis import difference, final_test, paired, rate_drops
 from utils.records import Record
 from utils.runs import study
 from utils.show.tables import markdown
@@ -19,9 +17,7 @@ MARGIN = 0.05  # points
 
 def pairs(experiment: str) -> tuple[list[Record], list[Record]]:
     """The runs on the fast path and those on the reference path, of the seeds that both have."""
-    fast, reference = study([experiment, f"{experiment}-reference"], [STUDY]).values()
-    both = {r.run.seed for r in fast} & {r.run.seed for r in reference}
-    return tuple([r for r in records if r.run.seed in both] for records in (fast, reference))
+    return paired(*study([experiment, f"{experiment}-reference"], [STUDY]).values())
 
 
 def table(experiment: str) -> str:
@@ -42,12 +38,7 @@ def table(experiment: str) -> str:
 
 
 def _cells(record: Record, watched: bool) -> tuple[str, ...]:
-    drops = [
-        str(before.epoch)
-        for before, after in pairwise(record.history)
-        if after.learning_rate < before.learning_rate
-    ]
-    accuracy = f"{record.test_accuracy[-1]:.2f}"
+    drops, accuracy = map(str, rate_drops(record)), f"{record.test_accuracy[-1]:.2f}"
     return (accuracy, ", ".join(drops) or "never") if watched else (accuracy,)
 
 

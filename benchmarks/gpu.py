@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from models import MODELS
-from utils.data import Dataset, Split, load_mnist
+from utils.data import Dataset, load_mnist
 from utils.engine import Engine, best_engine, processor, reference_engine
 from utils.experiments import get_experiment
 from utils.files import write_atomically
@@ -60,7 +60,7 @@ def first_steps(device: str, data: Dataset) -> dict[str, float]:
     Order, warps and dropout come from the device's own generator; with all images in one batch and
     neither warps nor dropout only the arithmetic is compared.
     """
-    few = Split(data.train.images[:512], data.train.labels[:512])
+    few = data.train.part(slice(512))
     small = dataclasses.replace(data, train=few, test=few)
     config = dataclasses.replace(MODELS[9], dropout=0.0)
     recipe = dataclasses.replace(get_experiment("4").recipe, batch_size=512, epochs=3)
@@ -125,8 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     data = load_mnist()
     if options.device.startswith("cpu"):
-        halves = (Split(s.images[:TRIED_IMAGES], s.labels[:TRIED_IMAGES]) for s in _halves(data))
-        data = Dataset(*halves, data.checksum)
+        few = slice(TRIED_IMAGES)
+        data = dataclasses.replace(data, train=data.train.part(few), test=data.test.part(few))
     results: dict = {
         "device": processor(engine),
         "date": datetime.date.today().isoformat(),
@@ -143,10 +143,6 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(options.results, json.dumps(results, indent=1) + "\n")
     print(report(results))
     return status
-
-
-def _halves(data: Dataset) -> tuple[Split, Split]:
-    return data.train, data.test
 
 
 def report(results: dict | None) -> str:

@@ -41,7 +41,7 @@ def peak_mb() -> float:
     """Peak resident memory of this process, 10^6 bytes."""
     try:
         # Not getrusage: its peak survives exec, so that it may be the parent's.
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
     except OSError:
         unit = 1 if sys.platform == "darwin" else 1024  # bytes

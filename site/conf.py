@@ -27,7 +27,7 @@ html_theme_options = {
 }
 
 # Where the address is stamped, a button opens the notebook in Colab.
-address = (Path(__file__).parent.parent / "tools" / "address.txt").read_text().strip()
+address = (Path(__file__).parent.parent / "tools" / "address.txt").read_text("utf-8").strip()
 if re.fullmatch(r"https://github\.com/.+", address):
     html_theme_options |= {
         "repository_url": address,

@@ -10,7 +10,8 @@ from utils import findings, trials
 from utils.data import Split
 from utils.digit import read_digit
 from utils.measured import CONDITIONS, shifted, turned
-from utils.recipes import PUBLIC, RECIPES
+from utils.published import PUBLIC
+from utils.recipes import RECIPES
 from utils.runs import study
 from utils.show import diagrams, lesson, look, pictures, plots
 from utils.show.figures import show

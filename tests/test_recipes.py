@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from models import MODELS, SeparableConfig
 from utils.borders import Seed, check, checked
 from utils.experiments import EXPERIMENTS, TRIALS, get_experiment
-from utils.recipes import (
-    CANDIDATES,
-    PUBLISHED,
-    RECIPES,
-    SHORT_CANDIDATES,
-    Recipe,
-    changes,
-)
+from utils.published import PUBLISHED
+from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES, Recipe, changes
 from utils.records import count_parameters
 from utils.runs import wanted_runs
 from utils.show.layers import hand_count

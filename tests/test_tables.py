@@ -7,7 +7,7 @@ import torch
 from models import MODELS, SeparableConfig, build
 from utils.analysis import best_test, final_test, runs_meeting_brief, share_interval
 from utils.engine import ENGINE_VERSION
-from utils.recipes import PUBLISHED
+from utils.published import PUBLISHED
 from utils.records import count_parameters
 from utils.runs import study
 from utils.show.layers import hand_count, layer_rows

@@ -8,7 +8,7 @@ import sys
 import time
 
 from utils.commands import status
-from utils.data import load_mnist
+from utils.data import ROOT, load_mnist
 from utils.experiments import EXPERIMENTS
 from utils.records import Record
 from utils.runs import wanted_runs
@@ -39,7 +39,7 @@ def strangers(recorded: dict[str, Record], checksum: str) -> list[str]:
 def main() -> int:
     """Command line; returns the exit status: 1 if a record is damaged or of no experiment."""
     started = time.perf_counter()
-    data, recorded = load_mnist(), load_all([STUDY])
+    data, recorded = load_mnist(ROOT / "data"), load_all([STUDY])
     faults = strangers(recorded, data.checksum)
     measured = sum(verify(record, data) for record in recorded.values())
     lacking = missing(recorded, data.checksum)

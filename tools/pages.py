@@ -21,7 +21,8 @@ from utils.data import ROOT
 from utils.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
 from utils.files import atomic_file, write_atomically
 from utils.findings import FINDINGS
-from utils.recipes import PUBLIC, Recipe, changes
+from utils.published import PUBLIC
+from utils.recipes import Recipe, changes
 from utils.records import Record, count_parameters
 from utils.runs import study
 from utils.show import plots

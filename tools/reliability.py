@@ -4,6 +4,7 @@ The counts go to docs/reliability.json, from which docs/reliability.md is genera
 """
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -70,7 +71,7 @@ def _all_but(stem: str) -> Callable:
 
 
 def _canonical(folder: Path) -> str:
-    with contextlib.redirect_stderr(None):
+    with contextlib.redirect_stderr(io.StringIO()):
         data = load_mnist(folder)
     if not data.canonical:
         raise ValueError("not the canonical MNIST")  # which is said, and part of every key
@@ -235,42 +236,42 @@ def tests() -> dict[str, dict[str, int | str]]:
     return stored().get("tests", {}) | {platform.python_version(): here}
 
 
-TRIALS = {"flips": flips, "values": values, "kills": kills, "mutants": planted, "tests": tests}
+CHECKS = {"flips": flips, "values": values, "kills": kills, "mutants": planted, "tests": tests}
 
 
 def report(found: dict) -> str:
     """Markdown: the counts."""
     rows = []
     for kind, counts in found.get("flips", {}).items():
-        outcome = (
+        seen = (
             f"{_of(counts, 'one line')} answered by one line, {_of(counts, 'without effect')} "
             f"where it changes nothing, {_of(counts, 'unnoticed')} unnoticed, "
             f"{_of(counts, 'traceback')} tracebacks"
         )
-        rows.append((f"a byte changed in {kind}", sum(counts.values()), outcome))
+        rows.append((f"a byte changed in {kind}", sum(counts.values()), seen))
     if counts := found.get("values"):
-        outcome = (
+        seen = (
             f"{_of(counts, 'one line')} answered by one line, {_of(counts, 'result')} were valid "
             f"after all, {_of(counts, 'traceback')} tracebacks"
         )
-        rows.append(("a value of the wrong kind", sum(counts.values()), outcome))
+        rows.append(("a value of the wrong kind", sum(counts.values()), seen))
     for name, where in (("kills", ""), ("kills, starved", ", a tenth of a core a process")):
         if not (counts := found.get(name)):
             continue
-        outcome = (
+        seen = (
             f"{_of(counts, 'identical')} with the same bits, {_of(counts, 'orphans')} processes "
             f"and {_of(counts, 'shared memory')} segments of shared memory left behind, "
             f"{_of(counts, 'torn files')} torn files"
         )
-        rows.append((f"a sweep killed, and run again{where}", counts["kills"], outcome))
+        rows.append((f"a sweep killed, and run again{where}", counts["kills"], seen))
     if counts := found.get("mutants"):
         rows.append(("a bug planted", counts["planted"], f"{counts['caught']} caught by a test"))
     for python, counts in sorted(found.get("tests", {}).items(), key=_numbers):
         tried = f"the tests, Python {python}, torch {counts['torch']}, numpy {counts['numpy']}"
-        outcome = f"{counts['passed']} passed, {counts['failed']} failed"
-        rows.append((f"{tried}; {counts['processor']}", 1, outcome))
+        seen = f"{counts['passed']} passed, {counts['failed']} failed"
+        rows.append((f"{tried}; {counts['processor']}", 1, seen))
     table = markdown(("what was tried", "times", "outcome"), rows, left=1)
-    missing = [name for name in TRIALS if name not in found]
+    missing = [name for name in CHECKS if name not in found]
     return f"{table}\n\nNot tried yet: {', '.join(missing)}." if missing else table
 
 
@@ -289,13 +290,13 @@ def stored() -> dict:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    unknown = set(sys.argv[1:]) - TRIALS.keys()
+    unknown = set(sys.argv[1:]) - CHECKS.keys()
     if unknown:
-        print(f"unknown: {', '.join(unknown)}; there are {', '.join(TRIALS)}", file=sys.stderr)
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(CHECKS)}", file=sys.stderr)
         return 2
     found = stored()
-    for name in sys.argv[1:] or TRIALS:
-        found[name] = TRIALS[name]()
+    for name in sys.argv[1:] or CHECKS:
+        found[name] = CHECKS[name]()
         write_atomically(FILE, json.dumps(found, indent=1) + "\n")
         print(name, found[name], flush=True)
     return 0

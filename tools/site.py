@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.data import ROOT, Dataset, load_mnist
-from utils.measure import predict
+from utils.measure import right
 from utils.records import Record
 from utils.runs import study
 from utils.show.look import STAGES
@@ -101,8 +101,8 @@ def networks(folder: Path, data: Dataset) -> None:
         words = {stage: STAGES.get(stage, stage) for stage in stages}
         listed.append({"name": name, "parameters": run.parameters, "stages": words})
         if not name.isdigit():
-            answers = predict(load_network(run), data.test.images, run.statistics).argmax(1)
-            wrong += answers != data.test.labels
+            test = data.test
+            wrong += ~right(load_network(run), test.images, test.labels, run.statistics)
     chosen = [int(i) for d in range(10) for i in (data.test.labels == d).nonzero()[:2, 0]]
     content = {
         "nets": listed,
@@ -156,7 +156,8 @@ def sources(draw: bool) -> None:
     front.write_text(text + contents(draw), encoding="utf-8")
     shutil.move(front, SOURCE / "index.md")
     for page in SOURCE.rglob("*.ipynb"):
-        page.write_text(page.read_text(encoding="utf-8").replace("../README.md", "../index.md"))
+        text = page.read_text(encoding="utf-8").replace("../README.md", "../index.md")
+        page.write_text(text, encoding="utf-8")
 
 
 def contents(draw: bool) -> str:

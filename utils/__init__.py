@@ -1,4 +1,4 @@
-"""The shared workings of the three notebooks; see the README's layout."""
+"""The shared workings of the three notebooks; docs/house.md has each file in a line."""
 
 import getpass
 import importlib.util

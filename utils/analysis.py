@@ -7,6 +7,7 @@ standard deviation and its number of seeds.
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from scipy import stats
 
@@ -130,6 +131,15 @@ def lowest_of_last(runs: list[Record]) -> Spread:
     return spread([verdict(run).worst_of_last for run in runs])
 
 
+def rate_drops(record: Record) -> list[int]:
+    """The epochs after which a run's learning rate fell."""
+    return [
+        before.epoch
+        for before, after in pairwise(record.history)
+        if after.learning_rate < before.learning_rate
+    ]
+
+
 def runs_meeting_brief(runs: list[Record]) -> int:
     """How many of the runs meet all three demands."""
     return sum(verdict(run).met for run in runs)
@@ -189,6 +199,13 @@ def difference(
     return Interval(a.mean - b.mean, float(low), float(high))
 
 
+def paired(after: list[Record], before: list[Record]) -> tuple[list[Record], list[Record]]:
+    """The runs of both whose seed the other has, too, in the order of the seeds."""
+    both = {r.run.seed for r in after} & {r.run.seed for r in before}
+    sides = ([r for r in records if r.run.seed in both] for records in (after, before))
+    return tuple(sorted(side, key=lambda r: r.run.seed) for side in sides)
+
+
 def paired_difference(
     after: list[Record],
     before: list[Record],
@@ -199,9 +216,7 @@ def paired_difference(
     Raises:
         ValueError: for fewer than two seeds that both have.
     """
-    both = {r.run.seed for r in after} & {r.run.seed for r in before}
-    sides = ([r for r in records if r.run.seed in both] for records in (after, before))
-    a, b = (measure(sorted(side, key=lambda r: r.run.seed)) for side in sides)
+    a, b = map(measure, paired(after, before))
     apart = tuple(x - y for x, y in zip(a.values, b.values, strict=True))
     return mean_interval(Spread(apart, "points"))
 

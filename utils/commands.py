@@ -44,7 +44,8 @@ class _Output:
             action(*arguments)
         except OSError as error:
             self.lost = error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 def status(main: Callable[[], int]) -> int:

@@ -43,6 +43,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, index: Tensor | slice) -> "Split":
+        """Some of the images, with their labels."""
+        return Split(self.images[index], self.labels[index])
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -189,10 +193,7 @@ def split_validation(train: Split, images: int = VALIDATION_IMAGES) -> tuple[Spl
         members = (train.labels == digit).nonzero().squeeze(1)
         order = torch.randperm(len(members), generator=generator)
         held_out[members[order[: taken[digit]]]] = True
-    return (
-        Split(train.images[~held_out], train.labels[~held_out]),
-        Split(train.images[held_out], train.labels[held_out]),
-    )
+    return train.part(~held_out), train.part(held_out)
 
 
 def pixel_statistics(images: Tensor) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from models import IMAGE_SIZE
-from utils.borders import OneLineError
+from utils.borders import OneLineError, first_line
 from utils.measure import predict
 from utils.records import Record
 from utils.store import load_network
@@ -28,6 +28,7 @@ MOST_PIXELS = 50_000_000  # of a picture
 WORKING_SIDE = 400  # pixels, to which larger pictures are reduced first
 THUMBNAIL = 40  # pixels; a smaller picture has no shadows and no specks
 LEAST_CONTRAST = 0.1  # of black against white
+LUMA = 0.299, 0.587, 0.114  # how light red, green and blue look, as Pillow has it (ITU-R 601)
 
 
 class PictureError(OneLineError, ValueError):
@@ -97,8 +98,9 @@ def _grey(picture) -> numpy.ndarray:
         if picture.mode[0] in "IF":  # of more than 8 bits, which Pillow would clip
             return _grey(numpy.asarray(picture))
         transparent = picture.has_transparency_data
-        picture.thumbnail((WORKING_SIDE, WORKING_SIDE))
-        return _flat(numpy.asarray(picture.convert("RGBA" if transparent else "L")) / 255)
+        picture = picture.convert("RGBA" if transparent else "L")
+        picture.thumbnail((WORKING_SIDE, WORKING_SIDE))  # black and white only would lose strokes
+        return _flat(numpy.asarray(picture) / 255)
     array = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
     array = numpy.asarray(array)
     if array.ndim == 3 and array.shape[0] == 1:
@@ -128,9 +130,8 @@ def _opened(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise PictureError(f"{path} is too large a picture; shrink it") from None
     except (OSError, SyntaxError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
         raise PictureError(
-            f"{path} cannot be read as a picture ({reason}); save it as PNG or JPEG"
+            f"{path} cannot be read as a picture ({first_line(error)}); save it as PNG or JPEG"
         ) from None
     return picture
 
@@ -139,7 +140,7 @@ def _flat(values: numpy.ndarray) -> numpy.ndarray:
     """[H, W] from [H, W] or [H, W, channels]; what is transparent becomes the other of the ink."""
     if values.ndim == 2:
         return values
-    grey = values[..., :3].mean(2)
+    grey = values[..., 0] if values.shape[2] == 1 else values[..., :3] @ LUMA
     if values.shape[2] < 4:
         return grey
     alpha = values[..., 3]

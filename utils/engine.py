@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from utils import fast
-from utils.borders import Positive, checked
+from utils.borders import Positive, checked, first_line
 
 ENGINE_VERSION = 2  # raised whenever the same run would give other numbers; part of every key
 # Weights and dropout draw from torch's global generator, and settings are of the whole process, so
@@ -59,8 +59,9 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from None
+        raise ValueError(
+            f"device {device!r} cannot be used here ({first_line(error)}); try 'cpu'"
+        ) from None
     threads = torch.get_num_threads()
     if device.startswith("cuda"):
         return Engine(device, precision or "tf32", threads)

@@ -253,7 +253,7 @@ def get_experiment(name: str | int) -> Experiment:
     """The experiment called `name`, e.g. 9 or "9-final".
 
     Raises:
-        ValueError: if there is none; the message lists the valid names.
+        ValueError: if there is none; the message lists the valid names but those of trials.
     """
     if str(name) not in EXPERIMENTS:
         named = (n for n in EXPERIMENTS if not ("-trial-" in n or "-search-" in n))

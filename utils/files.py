@@ -22,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             os.replace(part.name, path)
         except BaseException:
             part.close()
-            os.unlink(part.name)
+            Path(part.name).unlink(missing_ok=True)  # it may have been moved just now
             raise
 
 

@@ -29,7 +29,7 @@ from utils.analysis import (
 )
 from utils.commands import status
 from utils.experiments import FINALS
-from utils.recipes import PUBLISHED
+from utils.published import PUBLISHED
 from utils.records import Record
 from utils.runs import study
 from utils.store import STUDY
@@ -146,13 +146,11 @@ def findings(model: int | None = None, without: int | None = None) -> list[Judge
         model: 1 to 10; default all.
         without: a seed to be left out, as if it had never run.
     """
-    found = []
-    for finding in FINDINGS:
-        if model in (None, finding.model):
-            records = _enough(finding.names, without)
-            if records:
-                found.append(judge(finding, records))
-    return found
+    return [
+        judge(finding, records)
+        for finding in FINDINGS
+        if model in (None, finding.model) and (records := _enough(finding.names, without))
+    ]
 
 
 def sentences(model: int | None = None) -> str:
@@ -286,22 +284,20 @@ IDEAS: tuple[tuple[str, str, str], ...] = (
 
 def effects() -> dict[str, tuple[Interval, int]]:
     """What each idea did to the final test accuracy, and over how many seeds, as recorded."""
-    found = {}
-    for idea, after, before in IDEAS:
-        groups = _enough((after, before))
-        if groups:
-            found[idea] = difference(*groups), min(map(len, groups))
-    return found
+    return {
+        idea: (difference(*groups), min(map(len, groups)))
+        for idea, after, before in IDEAS
+        if (groups := _enough((after, before)))
+    }
 
 
 def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
     """{model: (its runs by the original's code, by its description)}, with enough seeds."""
-    found = {}
-    for model in PUBLISHED:
-        groups = _enough((f"{model}-original", str(model)))
-        if groups:
-            found[model] = tuple(groups)
-    return found
+    return {
+        model: tuple(groups)
+        for model in PUBLISHED
+        if (groups := _enough((f"{model}-original", str(model))))
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

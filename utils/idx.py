@@ -50,7 +50,7 @@ def array_of(path: Path, content: bytes, dimensions: int, remedy: str) -> Tensor
     """
     start = 4 + 4 * dimensions
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) < start:
-        what, mend = _other(content, dimensions)
+        what, mend = _other(content, dimensions, remedy)
         raise DataError(f"{path} is {what}, not an IDX file of {PURPOSE[dimensions]}: {mend}")
     shape = tuple(numpy.frombuffer(content[4:start], ">u4").tolist())
     size = start + int(numpy.prod(shape, dtype=object))
@@ -62,10 +62,10 @@ def array_of(path: Path, content: bytes, dimensions: int, remedy: str) -> Tensor
     return torch.from_numpy(values.reshape(shape).copy())
 
 
-def _other(content: bytes, dimensions: int) -> tuple[str, str]:
+def _other(content: bytes, dimensions: int, remedy: str) -> tuple[str, str]:
     """What a file is, and how to make the wanted one of it."""
     if not content:
-        return "empty", "put the original file there"
+        return "empty", remedy
     if content.startswith(GZIP):
         return "compressed twice", "decompress it once"
     if content.startswith(b"version https://git-lfs"):
@@ -75,14 +75,14 @@ def _other(content: bytes, dimensions: int) -> tuple[str, str]:
     if content[2:4] == b"\0\0" and content[1] in TYPES and content[0] in (1, 2, 3, 4):
         return "an IDX file with its bytes reversed", "write its header big-endian"
     if content[:2] != b"\0\0" or content[2:3] == b"" or content[2] not in TYPES:
-        return "no IDX file", "put the original file there"
+        return "no IDX file", remedy
     kind, rank = TYPES[content[2]], content[3] if len(content) > 3 else 0
     if kind == TYPES[0x0C] and rank == 2 and dimensions == 1:
         return "QMNIST's table of labels", "keep column 0, the class, as unsigned bytes"
     if content[2] != 0x08:
         return f"an IDX file of {kind}", "convert its values to unsigned bytes, 0 to 255"
     if rank == dimensions:
-        return "cut off in its header", "put the original file there"
+        return "cut off in its header", remedy
     if rank == {1: 3, 3: 1}[dimensions]:
         return f"a file of {PURPOSE[rank]}", "exchange the two files"
     if dimensions == 3 and rank == 4:

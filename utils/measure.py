@@ -43,6 +43,13 @@ def predict(
         return torch.cat(parts).cpu()
 
 
+def right(
+    network: nn.Module, images: Tensor, labels: Tensor, statistics: tuple[float, float]
+) -> Tensor:
+    """Which images a network reads as they are labelled, [N] booleans; as `predict`."""
+    return predict(network, images, statistics).argmax(1) == labels
+
+
 def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
     """Images as uint8 [N, 28, 28], also from floats 0..1 as torchvision's `ToTensor` gives them.
 
@@ -81,5 +88,4 @@ def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int
 
 def accuracy(confusion: list[list[int]]) -> float:
     """Share of right answers in a confusion matrix, percent."""
-    hits = sum(confusion[digit][digit] for digit in range(len(confusion)))
-    return 100 * hits / sum(map(sum, confusion))
+    return 100 * int(numpy.trace(confusion)) / sum(map(sum, confusion))

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from models import IMAGE_SIZE
 from utils import store
 from utils.augment import warp
 from utils.commands import status
-from utils.data import Dataset, Split, load_mnist
+from utils.data import ROOT, Dataset, load_mnist
 from utils.experiments import get_experiment
 from utils.files import write_atomically
-from utils.measure import predict
+from utils.measure import predict, right
 from utils.records import Record
 from utils.store import STUDY, load_all, load_network
 
@@ -56,9 +57,8 @@ def turned(images: Tensor, degrees: float) -> Tensor:
 
 def shifted(images: Tensor, pixels: float) -> Tensor:
     """Images [N, 28, 28], all moved to the right and down; what leaves is lost."""
-    by, out = int(pixels), torch.zeros_like(images)
-    out[:, by:, by:] = images[:, : 28 - by, : 28 - by]
-    return out
+    by = int(pixels)
+    return torch.nn.functional.pad(images, (by, 0, by, 0))[:, :IMAGE_SIZE, :IMAGE_SIZE]
 
 
 def noisy(images: Tensor, deviation: float) -> Tensor:
@@ -75,24 +75,22 @@ def measure(run: Record, data: Dataset) -> Measured:
     """Everything about one recorded network whose weights are kept."""
     network = load_network(run)
     confidence, answers = predict(network, data.test.images, run.statistics).exp().max(1)
-    right = answers == data.test.labels
+    hit = answers == data.test.labels
     which = (confidence * BINS).long().clamp(max=BINS - 1)
     bins = []
     for index in range(BINS):
         inside = which == index
         total = round(float(confidence[inside].double().sum()), 2)
-        bins.append((int(inside.sum()), total, int(right[inside].sum())))
-    some = Split(data.test.images[:IMAGES], data.test.labels[:IMAGES])
+        bins.append((int(inside.sum()), total, int(hit[inside].sum())))
+    some = data.test.part(slice(IMAGES))
     accuracy = {}
     for name, values in CONDITIONS.items():
         changed = (CHANGES[name](some.images, value) for value in values)
-        accuracy[name] = tuple(_right(network, run, each, some.labels) for each in changed)
-    return Measured(tuple((~right).nonzero()[:, 0].tolist()), tuple(bins), accuracy)
-
-
-def _right(network: nn.Module, run: Record, images: Tensor, labels: Tensor) -> float:
-    answers = predict(network, images, run.statistics).argmax(1)
-    return 100 * int((answers == labels).sum()) / len(labels)
+        accuracy[name] = tuple(
+            100 * int(right(network, each, some.labels, run.statistics).sum()) / len(some)
+            for each in changed
+        )
+    return Measured(tuple((~hit).nonzero()[:, 0].tolist()), tuple(bins), accuracy)
 
 
 def of(runs: Sequence[Record]) -> list[Measured]:
@@ -152,7 +150,7 @@ def kept() -> dict[str, Record]:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    data, found = load_mnist(), load()
+    data, found = load_mnist(ROOT / "data"), load()  # the study's, whatever $MNIST_ROOT names
     networks = kept()
     if found.keys() - networks.keys():
         found = {key: value for key, value in found.items() if key in networks}

@@ -1,7 +1,7 @@
 """A wanted run and a finished one: `Run` and its sealed `Record`.
 
 A run is a pure function of network, recipe, seed and data; its record is what came out, found by
-`key = hash(config + recipe + seed + data + engine version)`.
+`key = hash(config + recipe + seed + data + engine version)`, and what is measured by which path.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models import Config, build
-from utils.borders import Hex, Listed, OneLineError, Positive, Seed, checked, one_line
+from utils.borders import Hex, Listed, NotNegative, OneLineError, Positive, Seed, checked, one_line
 from utils.engine import ENGINE_VERSION, Engine
 from utils.measure import accuracy
 from utils.recipes import Recipe, learning_rate
@@ -104,7 +104,7 @@ class Record:
     engine: Engine
     processor: str
     versions: dict[str, str]
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: NotNegative
     weights_sha256: Hex | None  # None: of the former layer names, and the weights are not kept
     path: Annotated[Path | None, Field(exclude=True)] = dataclasses.field(
         default=None, compare=False

@@ -1,6 +1,7 @@
 """`runs(4)`: every seed of model 4, replayed from its record or trained now."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,30 +53,18 @@ def runs(
         NonFiniteLossError, RunInterruptedError: finished runs stay stored.
     """
     data = data or load_mnist()
-    wanted = wanted_runs(experiment, seeds, recipe=recipe, config=config)
     stored = load_all()
-    found = [stored.get(run.key(data.checksum)) for run in wanted]
+    pairs = [
+        (run, stored.get(run.key(data.checksum)))
+        for run in wanted_runs(experiment, seeds, recipe=recipe, config=config)
+    ]
     if seeds is None:
-        wanted, found = _recorded_or_first(wanted, found)
-    replayed = [record for record in found if record]
+        pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
+    replayed = [record for _, record in pairs if record]
     if replayed:
-        _print_replayed(wanted[0].name, replayed, _measured_again(replayed, data))
-    return [record or _train(run, data) for run, record in zip(wanted, found, strict=True)]
-
-
-def _measured_again(replayed: list[Record], data: Dataset) -> list[Record]:
-    """The first of them whose weights are kept, each measured again."""
-    again: list[Record] = []
-    for record in replayed:
-        if len(again) < FEW and verify(record, data):
-            again.append(record)
-    return again
-
-
-def _recorded_or_first(wanted: list[Run], found: list[Record | None]) -> tuple[list, list]:
-    recorded = [pair for pair in zip(wanted, found, strict=True) if pair[1]]
-    pairs = recorded or list(zip(wanted, found, strict=True))[:FEW]
-    return [run for run, _ in pairs], [record for _, record in pairs]
+        measured = itertools.islice((r for r in replayed if verify(r, data)), FEW)
+        _print_replayed(pairs[0][0].name, replayed, list(measured))
+    return [record or _train(run, data) for run, record in pairs]
 
 
 def wanted_runs(

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy
 import torch
 
-from models import Network, build
+from models import Network, SeparableNetwork, build
 from utils.borders import first_line
 from utils.data import ROOT, Dataset
 from utils.engine import ENGINE_VERSION, Engine, best_engine, processor, reference_engine
 from utils.files import atomic_file, write_atomically
-from utils.measure import predict
+from utils.measure import right
 from utils.records import (
     Record,
     RecordError,
@@ -109,7 +109,7 @@ def damaged(path: Path, fault: str) -> RecordError:
     )
 
 
-def load_network(record: Record) -> Network:
+def load_network(record: Record) -> Network | SeparableNetwork:
     """The trained network of a record, on the CPU, verified against the recorded checksum.
 
     Raises:
@@ -154,12 +154,12 @@ def verify(record: Record, data: Dataset) -> bool:
     """
     if record.confusion is None or not os.path.lexists(record.weights_path):
         return False
-    log_probabilities = predict(load_network(record), data.test.images, record.statistics)
-    hits = int((log_probabilities.argmax(1) == data.test.labels).sum())
-    recorded = sum(record.confusion[digit][digit] for digit in range(10))
-    if abs(hits - recorded) > TOLERANCE * len(data.test) / 10_000:
+    test = data.test
+    hits = int(right(load_network(record), test.images, test.labels, record.statistics).sum())
+    recorded = int(numpy.trace(record.confusion))
+    if abs(hits - recorded) > TOLERANCE * len(test) / 10_000:
         raise RecordError(
-            f"record {record.path}: {recorded} of {len(data.test)} test images right as recorded, "
+            f"record {record.path}: {recorded} of {len(test)} test images right as recorded, "
             f"but {hits} re-measured; restore the record or delete it to train the run again"
         )
     return True
@@ -174,7 +174,7 @@ def train(
     report: Callable[[EpochRow], None] = lambda row: None,
     progress: Callable[[float], None] = lambda epochs: None,
 ) -> Record:
-    """Train a run now and store its record and weights in `folder`; nothing stored is replaced.
+    """Train a run now and store its record and weights in `folder`; no other run's are replaced.
 
     Raises:
         ValueError, NonFiniteLossError: as `fit`.

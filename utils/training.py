@@ -21,7 +21,7 @@ from torch.optim import lr_scheduler
 from models import Config, Network, SeparableNetwork, build
 from utils import fast
 from utils.augment import batch, draw_warps
-from utils.borders import OneLineError, Percent, Positive, Seed, check, checked
+from utils.borders import NotNegative, OneLineError, Percent, Positive, Seed, check, checked
 from utils.data import Dataset, Split, pixel_statistics, split_validation
 from utils.engine import ONE_RUN, Engine, best_engine, keep_memory, pinned
 from utils.fast.graph import GraphedStep, side_stream
@@ -30,7 +30,6 @@ from utils.recipes import Recipe, learning_rate
 
 PROGRESS = 20  # steps between two reports
 REMEDY = "lower the learning rate, or check the inputs"
-Loss = Annotated[float, Field(ge=0)]
 
 
 class NonFiniteLossError(OneLineError, RuntimeError):
@@ -48,13 +47,13 @@ class EpochRow:
 
     epoch: Positive
     learning_rate: Annotated[float, Field(gt=0)]  # of the epoch's first step
-    train_loss: Loss
+    train_loss: NotNegative
     train_accuracy: Percent
-    validation_loss: Loss | None
+    validation_loss: NotNegative | None
     validation_accuracy: Percent | None
-    test_loss: Loss | None
+    test_loss: NotNegative | None
     test_accuracy: Percent | None
-    seconds: Loss  # training and evaluation
+    seconds: NotNegative  # training and evaluation
 
 
 @dataclass
@@ -117,13 +116,13 @@ def fit(
         train, validation = data.train, None
         if recipe.validation:
             train, validation = split_validation(train, recipe.held_out)
-        _check_sizes(recipe, train, validation, data.test if measure_test else None)
+        test = data.test if measure_test else None
+        _check_sizes(recipe, train, validation, test)
         keep_memory()
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
         trainer.progress = progress
-        validation = _on(engine, validation)
-        test = _on(engine, data.test) if measure_test else None
+        validation, test = _on(engine, validation), _on(engine, test)
         try:
             for epoch in range(1, recipe.epochs + 1):
                 history.append(trainer.epoch(epoch, validation, test))
@@ -167,7 +166,7 @@ class Trainer:
         self.sums = torch.zeros(2, device=engine.device)  # of an epoch: losses, hits
         self.progress: Callable[[float], None] = lambda epochs: None
         self.one_step = self.step
-        if engine.graph and not recipe.ema_warmup:  # whose decay changes, which a graph would not
+        if engine.graph:
             self.one_step = GraphedStep(self.step, self.optimizer, recipe.batch_size)
 
     def epoch(self, epoch: int, validation: Split | None, test: Split | None) -> EpochRow:
@@ -271,9 +270,7 @@ class Average:
     """An exponential moving average of weights and batch statistics.
 
     Like torch.optim.swa_utils.AveragedModel, which counts its updates in a tensor that it copies
-    to the device at every step; a plain number needs no such wait. With `ema_warmup` the decay
-    grows with the number n of updates as in timm's ModelEmaV3, 1 - (n + 1)^(-2/3), up to
-    `ema_decay`: the first steps, whose weights are far from good, are soon forgotten.
+    to the device at every step; a plain number needs no such wait.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe):
@@ -284,8 +281,6 @@ class Average:
     def update(self) -> None:
         """Take the weights after one more step in; the first ones are taken as they are."""
         decay = self.recipe.ema_decay if self.updates else 0.0
-        if self.recipe.ema_warmup:
-            decay = min(self.recipe.ema_decay, 1 - (self.updates + 1) ** (-2 / 3))
         if decay:
             torch._foreach_lerp_(self.tensors, self.current, 1 - decay)
         else:

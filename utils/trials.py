@@ -7,7 +7,7 @@ the rule by which an idea is taken.
 import statistics
 from dataclasses import dataclass
 
-from utils.analysis import LAST_EPOCHS, Interval, Spread, mean_interval
+from utils.analysis import LAST_EPOCHS, Interval, Spread, mean_interval, paired
 from utils.experiments import EXPERIMENTS, TRIALS, Trial
 from utils.records import Record, count_parameters
 from utils.runs import study
@@ -63,14 +63,13 @@ def outcome(name: str) -> Outcome | None:
             records = study([experiment], [STUDY])[experiment]
         except ValueError:
             return None
-        groups.append({record.run.seed: record for record in records})
-    own, base = groups
-    seeds = sorted(own.keys() & base.keys())
-    if not seeds:
+        groups.append(records)
+    own, base = paired(*groups)
+    if not own:
         return None
-    gain = Spread(tuple(score(own[seed]) - score(base[seed]) for seed in seeds), "points")
+    gain = Spread(tuple(score(a) - score(b) for a, b in zip(own, base, strict=True)), "points")
     effect = mean_interval(gain) if gain.n > 1 else None
-    means = (statistics.mean(of(own[seed]) for seed in seeds) for of in (score, lowest))
+    means = (statistics.mean(map(of, own)) for of in (score, lowest))
     return Outcome(name, *means, gain, effect)
 
 

@@ -25,7 +25,7 @@ export function grey(rgba) {
     const r = rgba[4 * i], g = rgba[4 * i + 1], b = rgba[4 * i + 2], a = rgba[4 * i + 3];
     if (!transparent) out[i] = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) / 255;
     else {
-      out[i] = (r + g + b) / 3 / 255;
+      out[i] = (0.299 * r + 0.587 * g + 0.114 * b) / 255;
       weight += a / 255;
       light += out[i] * a / 255;
     }

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from utils.borders import first_line
+
 
 @contextlib.contextmanager
 def side_stream(device: str) -> Iterator[None]:
@@ -70,8 +72,10 @@ class GraphedStep:
         try:
             self.loss, self.replay = self.record(lambda: self.step(self.index, self.warps))
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            print(f"no CUDA graph ({reason}); every step is launched as it is", file=sys.stderr)
+            print(
+                f"no CUDA graph ({first_line(error)}); every step is launched as it is",
+                file=sys.stderr,
+            )
             self.failed = True
         finally:
             self.groups[0]["lr"] = rate

@@ -25,6 +25,7 @@ from utils.show.figures import (
 from utils.show.layers import LayerRow, layer_rows
 
 PAGE, WORDS = 115, 16  # weights side by side; as wide as a layer's name
+MARKS = {"batch norm": GREEN, "dropout": PURPLE}  # strips in a block
 TALLEST, WIDEST = 64, 28  # channels and pixels that fill a diagram's column
 
 
@@ -52,10 +53,9 @@ def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
         _draw(axes, x, block, ORANGE if new else SKY)
     axes.set(xlim=(-0.6, len(blocks) - 0.4), ylim=(-0.62, 1.15))
     axes.axis("off")
-    marks = (("batch norm", GREEN, "batch norm"), ("dropout", PURPLE, "dropout"))
-    for label, colour, word in marks:
+    for word, colour in MARKS.items():
         if any(word in block.layer for block in blocks):
-            axes.plot([], [], color=colour, linewidth=5, label=label)
+            axes.plot([], [], color=colour, linewidth=5, label=word)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, ncols=2, loc="upper right", fontsize=11)
     return figure
@@ -88,7 +88,7 @@ def _draw(axes, x: int, block: LayerRow, colour: str) -> None:
     channels, side, _ = block.output
     width, height = 0.08 + 0.84 * min(1, channels / TALLEST), 0.1 + 0.9 * side / WIDEST
     axes.add_patch(Rectangle((x - width / 2, 0), width, height, facecolor=colour, edgecolor=BLACK))
-    for place, (word, mark) in enumerate((("batch norm", GREEN), ("dropout", PURPLE))):
+    for place, (word, mark) in enumerate(MARKS.items()):
         if word in block.layer:
             at = (x - width / 2, height * (0.06 + 0.16 * place))
             axes.add_patch(Rectangle(at, width, height * 0.12, facecolor=mark))

@@ -44,7 +44,7 @@ def show(figure: Figure) -> None:
 def _figure(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained")
-    figure.suptitle("\n".join(textwrap.wrap(title, int(size[0] * 11.5))), x=0.01, ha="left")
+    figure.suptitle(textwrap.fill(title, int(size[0] * 11.5)), x=0.01, ha="left")
     figure.alt = f"{alt}. {title}."
     return figure, axes
 

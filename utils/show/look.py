@@ -1,6 +1,7 @@
 """What a trained network sees: its filters, maps, evidence, gates."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -128,25 +129,37 @@ def stages(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -
 
 def _outputs(network: nn.Module, images: Tensor, statistics) -> list[tuple[str, Tensor]]:
     """Name and output [N, C, H, W] of every stage but the head."""
-    found, hooks = [], []
-    for name, stage in network.named_children():
-        if name != "head":
-            hook = lambda _, __, output, name=name: found.append((name, output.detach()))  # noqa: E731
-            hooks.append(stage.register_forward_hook(hook))
-    predict(network, images, statistics)
-    for hook in hooks:
-        hook.remove()
+    stages = {name: stage for name, stage in network.named_children() if name != "head"}
+    with _watched(stages) as found:
+        predict(network, images, statistics)
     return found
 
 
-def signal(data: Dataset, models: Sequence[int] = (1, 2, 3, 4), images: int = 12_000) -> Figure:
+@contextlib.contextmanager
+def _watched(layers: dict[str, nn.Module]) -> Iterator[list[tuple[str, Tensor]]]:
+    """Within, the output of every layer is listed with its name."""
+    found = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: found.append((name, output.detach()))
+        )
+        for name, layer in layers.items()
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def signal(data: Dataset, images: int = 12_000) -> Figure:
     """How strong what leaves each convolution is, before training and after a short epoch.
 
     The figure shows the standard deviation over images, channels and places, as in training.
     """
-    part = Split(data.train.images[:images], data.train.labels[:images])
+    part = data.train.part(slice(images))
     small = replace(data, train=part)
-    panels, recipe = ([], []), Recipe(epochs=1)
+    models, panels, recipe = (1, 2, 3, 4), ([], []), Recipe(epochs=1)
     for model in models:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -173,19 +186,12 @@ def signal(data: Dataset, models: Sequence[int] = (1, 2, 3, 4), images: int = 12
 
 
 def _spreads(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> list[float]:
-    found: list[float] = []
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
-        for layer in network.modules()
-        if isinstance(layer, nn.Conv2d)
-    ]
+    layers = {name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d)}
     network.train()  # batch norm by the batch at hand
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with _watched(layers) as found, torch.no_grad(), torch.random.fork_rng(devices=[]):
         network(normalise(images.unsqueeze(1).float() / 255, statistics))
     network.eval()
-    for hook in hooks:
-        hook.remove()
-    return found
+    return [float(output.std()) for _, output in found]
 
 
 def gates(network: nn.Module, test: Split, statistics: tuple[float, float]) -> Figure:
@@ -211,20 +217,13 @@ def gate_means(network: nn.Module, test: Split, statistics: tuple[float, float])
     Raises:
         ValueError: for a network without gates.
     """
-    # torchvision's SqueezeExcitation
-    gated = [layer for layer in network.modules() if hasattr(layer, "scale_activation")]
+    # torchvision's SqueezeExcitation ends in a layer of that name
+    named = network.named_modules()
+    gated = {name: layer for name, layer in named if name.endswith(".scale_activation")}
     if not gated:
         raise ValueError("the network has no gates: set squeeze_excitation in its config")
-    found: list[list[Tensor]] = [[] for _ in gated]
-    hooks = [
-        layer.scale_activation.register_forward_hook(
-            lambda _, __, output, seen=seen: seen.append(output.flatten(1))
-        )
-        for layer, seen in zip(gated, found, strict=True)
-    ]
-    predict(network, test.images, statistics)
-    for hook in hooks:
-        hook.remove()
-    factors = list(map(torch.cat, found))
+    with _watched(gated) as found:
+        predict(network, test.images, statistics)
+    factors = [torch.cat([out.flatten(1) for n, out in found if n == name]) for name in gated]
     of_digit = [test.labels == digit for digit in range(10)]
     return [torch.stack([values[rows].mean(0) for rows in of_digit]) for values in factors]

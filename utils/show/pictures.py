@@ -16,12 +16,13 @@ from utils.analysis import spread
 from utils.augment import draw_warps, warp, warp_angles
 from utils.data import Split
 from utils.digit import Reading, as_mnist
-from utils.measure import predict
+from utils.measure import predict, right
 from utils.measured import BINS, CONDITIONS, IMAGES
-from utils.recipes import DISPUTED, Recipe
+from utils.published import DISPUTED
+from utils.recipes import Recipe
 from utils.records import Record
-from utils.show.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, grid, sized
-from utils.show.plots import called, lines
+from utils.show.figures import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, grid, sized
+from utils.show.plots import called
 from utils.store import load_network
 
 
@@ -109,18 +110,22 @@ def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
     """Accuracy under a condition of `utils.measured`: the mean over seeds, and how far they lie."""
     values = CONDITIONS[condition]
     unit = {"turned": "degrees", "shifted": "pixels", "noise": "share of full ink"}[condition]
-    series = {}
+    means, counts = {}, {}
     for name, runs in groups.items():
         kept = [each.accuracy[condition] for each in measured.of(runs)]
-        series[f"{called(name)} (n = {len(kept)})"] = (
-            values, [statistics.mean(each) for each in zip(*kept, strict=True)]
-        )  # fmt: skip
-    at = values[-2]
-    said = ", ".join(f"{name.split(' (')[0]} {y[-2]:.0f} %" for name, (_, y) in series.items())
-    title = f"Accuracy on images {CAPTION[condition]}; at {at:g} {unit}: {said}"
+        means[name] = [statistics.mean(each) for each in zip(*kept, strict=True)]
+        counts[name] = len(kept)
+    said = ", ".join(f"{called(name)} {ends[-2]:.0f} %" for name, ends in means.items())
+    title = f"Accuracy on images {CAPTION[condition]}; at {values[-2]:g} {unit}: {said}"
     alt = f"Accuracy on the first {IMAGES:,} test images against the amount by which they change"
-    label = f"{AXIS[condition]}, {unit}"
-    return lines(series, title, alt, label, "test accuracy, %", ylim=(0, 101))
+    figure, axes = sized(8, 3.6, title, alt)
+    colours = BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY
+    for name, colour, marker in zip(means, colours, "os^Dv*", strict=False):
+        label = f"{called(name)} (n = {counts[name]})"
+        axes.plot(values, means[name], color=colour, marker=marker, label=label)
+    axes.set(xlabel=f"{AXIS[condition]}, {unit}", ylabel="test accuracy, %", ylim=(0, 101))
+    axes.legend(frameon=False)
+    return figure
 
 
 CAPTION = {"turned": "turned", "shifted": "shifted to the right and down", "noise": "under noise"}
@@ -221,14 +226,14 @@ def foreign_digits(runs: Sequence[Record]) -> str:
     """
     prepared, plain, labels = _foreign()
     networks = [(load_network(run), run.statistics) for run in runs]
-    right = [
-        spread([100 * float((predict(network, images_, statistics_).argmax(1) == labels)
-                            .float().mean()) for network, statistics_ in networks])
+    shares = [
+        spread([100 * float(right(network, images_, labels, statistics_).float().mean())
+                for network, statistics_ in networks])
         for images_ in (prepared, plain)
     ]  # fmt: skip
     return (
-        f"{runs[0].run.name}: {right[0]} of {len(labels):,} digits right when prepared as MNIST, "
-        f"{right[1].short()} when merely enlarged"
+        f"{runs[0].run.name}: {shares[0]} of {len(labels):,} digits right when prepared as MNIST, "
+        f"{shares[1].short()} when merely enlarged"
     )
 
 

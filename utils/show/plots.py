@@ -13,18 +13,18 @@ from utils.analysis import (
     Interval,
     final_test,
     mean_interval,
+    rate_drops,
     runs_meeting_brief,
     verdict,
 )
 from utils.experiments import EXPERIMENTS
-from utils.recipes import Public
+from utils.published import Public
 from utils.records import Record
 from utils.show.figures import (
     BLACK,
     BLUE,
     GREEN,
     ORANGE,
-    PURPLE,
     SKY,
     VERMILION,
     YELLOW,
@@ -186,19 +186,13 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     return figure
 
 
-def first_drop(run: Record) -> int | None:
-    """The epoch after which a run's learning rate first fell; None if it never did."""
-    rates = [row.learning_rate for row in run.history]
-    return next((epoch for epoch, rate in enumerate(rates) if rate < rates[0]), None)
-
-
 def drops(groups: dict[str, list[Record]]) -> Figure:
     """Final accuracy against the epoch at which a run's schedule first lowered the rate.
 
     Runs that meet the brief are filled.
     """
-    found = [(first_drop(run), run.test_accuracy[-1]) for runs in groups.values() for run in runs]
-    when = [epoch for epoch, _ in found if epoch is not None]
+    found = [rate_drops(run) for runs in groups.values() for run in runs]
+    when = [epochs[0] for epochs in found if epochs]
     never = len(found) - len(when)
     title = "The rate never falls"
     if when:
@@ -210,7 +204,7 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     for (name, runs), colour, marker in zip(
         groups.items(), (BLUE, ORANGE, GREEN), "o^s", strict=False
     ):
-        epochs = [first_drop(run) or last + 1 for run in runs]
+        epochs = [(*rate_drops(run), last + 1)[0] for run in runs]
         ends = [run.test_accuracy[-1] for run in runs]
         faces = [colour if verdict(run).met else "white" for run in runs]
         style = {"edgecolors": colour, "marker": marker, "s": 40, "linewidths": 1.5}
@@ -330,21 +324,3 @@ def _near(parameters: int, accuracy: float) -> bool:
         NEAR_SIZES[0] < parameters < NEAR_SIZES[1]
         and NEAR_ACCURACIES[0] < accuracy < NEAR_ACCURACIES[1]
     )
-
-
-def lines(
-    series: dict[str, tuple[Sequence[float], Sequence[float]]],
-    title: str,
-    alt: str,
-    xlabel: str,
-    ylabel: str,
-    **axis,
-) -> Figure:
-    """Named lines of (x, y) in one panel, told apart by colour, marker and legend."""
-    figure, axes = sized(8, 3.6, title, alt)
-    colours = BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY
-    for (name, (x, y)), colour, marker in zip(series.items(), colours, "os^Dv*", strict=False):
-        axes.plot(x, y, color=colour, marker=marker, label=name)
-    axes.set(xlabel=xlabel, ylabel=ylabel, **axis)
-    axes.legend(frameon=False)
-    return figure

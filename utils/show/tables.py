@@ -16,7 +16,7 @@ from utils.analysis import (
 )
 from utils.data import CANONICAL_CHECKSUM
 from utils.findings import BEST_GOAL
-from utils.recipes import PUBLISHED, Published
+from utils.published import PUBLISHED, Published
 from utils.records import Record
 from utils.show.layers import hand_count, layer_rows
 
