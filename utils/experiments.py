@@ -182,7 +182,7 @@ EXPERIMENTS["best-final"] = Experiment(
     EXPERIMENTS["best-trial-deeper"].config, RECIPES["final"], TWENTY, keep=True
 )
 # How few epochs do with it: the rate falls over as many.
-for _epochs in (6, 8, 10):
+for _epochs in (6, 8, 10, 12):
     _trial("best-trial-deeper", f"epochs-{_epochs}", f"{_epochs} epochs", epochs=_epochs)
 # What the original bundled, taken apart: dropout and one batch norm fewer, warp and schedule.
 EXPERIMENTS["4-dropout"] = Experiment(replace(MODELS[4], dropout=0.01), RECIPES["constant"], TEN)
