@@ -47,7 +47,7 @@ def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, no_trai
     no_training()
     assert runs.runs(4, range(2), recipe=QUICK, data=small) == live
     (line,) = capsys.readouterr().out.splitlines()
-    confirmed = "test accuracy of seeds 0, 1 re-measured and confirmed"
+    confirmed = "test accuracy of seed 0 re-measured and confirmed"
     assert line == f"{name}: replayed seeds 0, 1; {confirmed}"
     live[1].weights_path.unlink()
     assert runs.runs(4, [1], recipe=QUICK, data=small) == live[1:]

@@ -1,7 +1,6 @@
 """`runs(4)`: every seed of model 4, replayed from its record or trained now."""
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +18,7 @@ from utils.store import load_all, runs_folder, train, verify
 from utils.training import EpochRow
 
 BAR = "{n:.1f} of {total} epochs |{bar}| {remaining} left"
-# Seeds that train where none is recorded, and kept networks that are measured again where many
-# are (`make evidence` measures all): enough for a spread, few enough to wait for.
-FEW = 3
+FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
 
 
 def runs(
@@ -34,7 +31,7 @@ def runs(
 ) -> list[Record]:
     """The records of an experiment, one per seed: replayed and verified, or trained now.
 
-    Every record's seal is checked, and three networks at most are measured again.
+    Every record's seal is checked, and the first network that is kept is measured again.
     Prints one line for all that are replayed, and a line per epoch while one trains. A changed
     recipe or network makes another experiment, whose records serve as any other's do.
 
@@ -62,8 +59,11 @@ def runs(
         pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
     replayed = [record for _, record in pairs if record]
     if replayed:
-        measured = itertools.islice((r for r in replayed if verify(r, data)), FEW)
-        _print_replayed(pairs[0][0].name, replayed, list(measured))
+        line = f"{pairs[0][0].name}: replayed {_seeds(replayed)}"
+        again = next((record for record in replayed if verify(record, data)), None)
+        if again:
+            line += f"; test accuracy of {_seeds([again])} re-measured and confirmed"
+        print(line)
     return [record or _train(run, data) for run, record in pairs]
 
 
@@ -149,16 +149,11 @@ def _train(run: Run, data: Dataset) -> Record:
     return record
 
 
-def _print_replayed(name: str, replayed: list[Record], measured: list[Record]) -> None:
-    seeds, again = ([str(record.run.seed) for record in some] for some in (replayed, measured))
-    line = f"{name}: replayed {_plural('seed', seeds)}"
-    if again:
-        line += f"; test accuracy of {_plural('seed', again)} re-measured and confirmed"
-    print(line)
-
-
-def _plural(noun: str, items: list[str]) -> str:
-    return f"{noun}{'s' if len(items) > 1 else ''} {', '.join(items)}"
+def _seeds(records: list[Record]) -> str:
+    seeds = [record.run.seed for record in records]
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def epoch_line(row: EpochRow) -> str:
