@@ -1,8 +1,11 @@
+import base64
+import io
 from dataclasses import replace
 
 import pytest
 import torch
 from matplotlib import pyplot
+from PIL import Image, ImageChops, ImageStat
 
 from models import MODELS, SeparableConfig, build
 from tests.conftest import subset
@@ -186,10 +189,18 @@ def test_shifting_moves_by_whole_pixels(mnist):
 
 def test_show_sends_the_figures_own_text(monkeypatch, found):
     sent = []
-    monkeypatch.setattr("utils.show.figures.display", lambda _, metadata: sent.append(metadata))
+    monkeypatch.setattr(
+        "utils.show.figures.display",
+        lambda content, raw, metadata: sent.append((content, metadata)),
+    )
     figure = plots.curves(found["1"])
     show(figure)
-    assert sent == [{"image/png": {"alt": figure.alt}}]
+    ((content, metadata),) = sent
+    assert metadata == {"image/png": {"alt": figure.alt}}
+    drawn = Image.open(io.BytesIO(base64.b64decode(content["image/png"]))).convert("RGB")
+    figure.savefig(exact := io.BytesIO(), bbox_inches="tight")
+    apart = ImageChops.difference(drawn, Image.open(exact).convert("RGB"))
+    assert max(ImageStat.Stat(apart).mean) < 1  # of 255 greys
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 The modules beside this one draw; each of their functions returns a figure, which `show` displays.
 """
 
+import base64
+import io
 import textwrap
 
 import numpy
@@ -10,6 +12,7 @@ from IPython.display import display
 from matplotlib import pyplot
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito's palette, distinct in all common forms of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -36,8 +39,17 @@ STYLE = {
 
 
 def show(figure: Figure) -> None:
-    """Display a figure with its alternative text, then close it."""
-    display(figure, metadata={"image/png": {"alt": figure.alt}})
+    """Display a figure with its alternative text, then close it.
+
+    As a PNG of 256 colours, which takes a third of the room in a notebook and looks the same.
+    """
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", bbox_inches="tight")
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
+    content = {"image/png": base64.b64encode(small.getvalue()).decode(), "text/plain": repr(figure)}
+    display(content, raw=True, metadata={"image/png": {"alt": figure.alt}})
     pyplot.close(figure)
 
 
