@@ -21,6 +21,7 @@ def test_what_is_stored_is_what_is_measured(mnist):
     for name, values in CONDITIONS.items():
         assert again.accuracy[name] == pytest.approx(stored.accuracy[name], abs=0.15)
         assert len(values) == len(stored.accuracy[name])
+    assert again.foreign == pytest.approx(stored.foreign, abs=0.5)
 
 
 def test_every_kept_network_of_the_study_is_measured_and_nothing_else():
@@ -58,7 +59,8 @@ def test_independent_chance_predicts_its_own_spread(monkeypatch):
     wrong = [(0, 1), (1, 2, 3), (0, 1, 2, 3)]
     bins = ((10_000, 9_000.0, 9_990), *[(0, 0.0, 0)] * (BINS - 1))
     found = {
-        run.key: measured.Measured(each, bins, {}) for run, each in zip(runs, wrong, strict=True)
+        run.key: measured.Measured(each, bins, {}, (0, 0))
+        for run, each in zip(runs, wrong, strict=True)
     }
     monkeypatch.setattr(measured, "load", lambda: found)
     # p = 2/3, 1, 2/3, 2/3: variance 3 * 2/9 * 3/2 = 1, one image of 10,000; the counts 2, 3, 4.

@@ -1,7 +1,6 @@
 """Figures of images, and of what networks answer to them: warped, turned, mistaken, foreign."""
 
 import collections
-import functools
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -10,13 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from models import IMAGE_SIZE
 from utils import measured
 from utils.analysis import spread
 from utils.augment import draw_warps, warp, warp_angles
 from utils.data import Split
-from utils.digit import Reading, as_mnist
-from utils.measure import predict, right
+from utils.digit import Reading
+from utils.measure import predict
 from utils.measured import BINS, CONDITIONS, IMAGES
 from utils.published import DISPUTED
 from utils.recipes import Recipe
@@ -220,33 +218,15 @@ def seed_spread(runs: Sequence[Record]) -> str:
 
 
 def foreign_digits(runs: Sequence[Record]) -> str:
-    """How recorded networks read scikit-learn's 8x8 digits: prepared, and merely enlarged.
-
-    Source: Alpaydin and Kaynak, Optical recognition of handwritten digits, 1998 (test part).
-    """
-    prepared, plain, labels = _foreign()
-    networks = [(load_network(run), run.statistics) for run in runs]
-    shares = [
-        spread([100 * float(right(network, images_, labels, statistics_).float().mean())
-                for network, statistics_ in networks])
-        for images_ in (prepared, plain)
-    ]  # fmt: skip
+    """How recorded networks read other people's digits: prepared as MNIST, and merely enlarged."""
+    kept = measured.of(runs)
+    prepared, plain = (
+        spread(list(shares)) for shares in zip(*(e.foreign for e in kept), strict=True)
+    )
     return (
-        f"{runs[0].run.name}: {shares[0]} of {len(labels):,} digits right when prepared as MNIST, "
-        f"{shares[1].short()} when merely enlarged"
+        f"{runs[0].run.name}: {prepared} of the digits right when prepared as MNIST, "
+        f"{plain.short()} when merely enlarged"
     )
-
-
-@functools.cache
-def _foreign() -> tuple[Tensor, Tensor, Tensor]:
-    from sklearn.datasets import load_digits  # a second to import
-
-    found = load_digits()
-    plain = torch.nn.functional.interpolate(
-        torch.from_numpy(found.images)[:, None] / 16, IMAGE_SIZE, mode="bilinear"
-    )
-    prepared = torch.stack([as_mnist(image) for image in found.images])
-    return prepared, plain, torch.from_numpy(found.target)
 
 
 def answer(reading: Reading) -> Figure:
