@@ -63,7 +63,7 @@ $(ENV)/site: $(ENV)/installed site/requirements.txt
 	@touch $@
 
 test-browser: site  ## try every page of the site in a real Chromium
-	$(PY) -m pytest -rs tests/browser
+	$(PY) -m pytest $(CORES) -rs tests/browser
 
 bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for five minutes
 	$(PY) -m benchmarks $(if $(QUICK),--quick)
