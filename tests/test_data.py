@@ -16,10 +16,12 @@ from utils.data import (
     DataError,
     Dataset,
     Split,
+    _remedy,
     load_mnist,
     pixel_statistics,
     split_validation,
 )
+from utils.idx import array_of
 
 ARCHIVES = ROOT / "data" / "MNIST" / "raw"
 
@@ -211,6 +213,13 @@ def test_a_file_that_is_something_else_is_called_by_its_name(raw, damage, said):
     assert text.startswith(str(path))
     assert re.search(said, text), text
     assert "git checkout" not in text  # these are not the project's files
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", b"\0\0\x08\x03"])
+def test_of_the_projects_own_files_a_useless_one_is_to_be_checked_out(content):
+    path = ROOT / "data" / "train-images-idx3-ubyte"
+    with pytest.raises(DataError, match="git checkout -- data"):
+        array_of(path, content, 3, _remedy(path))
 
 
 def test_labels_of_other_data_sets_are_called_by_their_names(raw):

@@ -46,6 +46,14 @@ def test_photos_are_read(mnist, final):
     assert answers == mnist.test.labels[:40].tolist()
 
 
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_a_large_scan_in_bits_or_a_palette_keeps_its_strokes(mode):
+    page = Image.new("L", (3000, 3000), 255)
+    ImageDraw.Draw(page).line([(900, 600), (2100, 600), (1300, 2400)], fill=0, width=9)
+    apart = as_mnist(page.convert(mode)).int() - as_mnist(page).int()
+    assert apart.abs().max() <= 1
+
+
 def test_other_peoples_digits_are_read_once_prepared(final):
     found = load_digits()
     images = torch.stack([as_mnist(image) for image in found.images[:600]])

@@ -15,6 +15,7 @@ def few(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(STUDY / name, tmp_path / name)
     monkeypatch.setattr(evidence, "STUDY", tmp_path)
+    monkeypatch.setenv("MNIST_ROOT", "elsewhere")  # the study is about its own data all the same
     whole = dict(EXPERIMENTS)
     for name in whole:
         if name not in ("1", "2"):

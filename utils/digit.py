@@ -99,7 +99,9 @@ def _grey(picture) -> numpy.ndarray:
             return _grey(numpy.asarray(picture))
         transparent = picture.has_transparency_data
         picture = picture.convert("RGBA" if transparent else "L")
-        picture.thumbnail((WORKING_SIDE, WORKING_SIDE))  # black and white only would lose strokes
+        picture.thumbnail(
+            (WORKING_SIDE, WORKING_SIDE)
+        )  # which subsamples a picture of bits or of a palette
         return _flat(numpy.asarray(picture) / 255)
     array = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
     array = numpy.asarray(array)

@@ -1,7 +1,7 @@
 """A wanted run and a finished one: `Run` and its sealed `Record`.
 
 A run is a pure function of network, recipe, seed and data; its record is what came out, found by
-`key = hash(config + recipe + seed + data + engine version)`, and what is measured by which path.
+`key = hash(config + recipe + seed + data + engine version)`; a search and a reference have others.
 """
 
 import dataclasses

@@ -41,7 +41,7 @@ STYLE = {
 def show(figure: Figure) -> None:
     """Display a figure with its alternative text, then close it.
 
-    As a PNG of 256 colours, which takes a third of the room in a notebook and looks the same.
+    As a PNG of 256 colours, which takes less room in a notebook and looks the same.
     """
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")

@@ -105,7 +105,7 @@ def warped(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
 
 
 def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
-    """Accuracy under a condition of `utils.measured`: the mean over seeds, and how far they lie."""
+    """Accuracy under a condition of `utils.measured`, the mean over seeds: {name: its runs}."""
     values = CONDITIONS[condition]
     unit = {"turned": "degrees", "shifted": "pixels", "noise": "share of full ink"}[condition]
     means, counts = {}, {}
