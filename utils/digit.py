@@ -98,10 +98,8 @@ def _grey(picture) -> numpy.ndarray:
         if picture.mode[0] in "IF":  # of more than 8 bits, which Pillow would clip
             return _grey(numpy.asarray(picture))
         transparent = picture.has_transparency_data
-        picture = picture.convert("RGBA" if transparent else "L")
-        picture.thumbnail(
-            (WORKING_SIDE, WORKING_SIDE)
-        )  # which subsamples a picture of bits or of a palette
+        picture = picture.convert("RGBA" if transparent else "L")  # bits would be subsampled
+        picture.thumbnail((WORKING_SIDE, WORKING_SIDE))
         return _flat(numpy.asarray(picture) / 255)
     array = picture.detach().cpu().numpy() if isinstance(picture, Tensor) else picture
     array = numpy.asarray(array)
