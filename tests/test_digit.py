@@ -54,6 +54,16 @@ def test_a_large_scan_in_bits_or_a_palette_keeps_its_strokes(mode):
     assert apart.abs().max() <= 1
 
 
+def test_colours_are_as_light_in_a_file_as_in_an_array(tmp_path):
+    page = Image.new("RGB", (300, 300), (60, 200, 90))
+    draw = ImageDraw.Draw(page)
+    draw.line([(90, 60), (210, 60)], fill=(200, 20, 30), width=20)
+    draw.line([(210, 60), (130, 240)], fill=(20, 30, 200), width=20)
+    page.save(tmp_path / "seven.png")
+    apart = as_mnist(tmp_path / "seven.png").int() - as_mnist(numpy.asarray(page)).int()
+    assert apart.abs().max() <= 1
+
+
 def test_other_peoples_digits_are_read_once_prepared(final):
     found = load_digits()
     images = torch.stack([as_mnist(image) for image in found.images[:600]])
