@@ -89,6 +89,15 @@ def test_the_best_network_is_that_of_the_highest_score():
     assert EXPERIMENTS["best-final"].config == EXPERIMENTS[taken].config
 
 
+def test_the_shortest_training_is_the_fewest_epochs_that_keep_to_the_threshold():
+    tried = outcomes("best-trial-deeper-epochs-")
+    enough = [found.name for found in tried if found.lowest >= LOWEST_OF_A_FINAL]
+    chosen = min((EXPERIMENTS[name] for name in enough), key=lambda e: e.recipe.epochs)
+    final = EXPERIMENTS["short-final"]
+    assert final.config == chosen.config
+    assert final.recipe == replace(chosen.recipe, validation=False, held_out=final.recipe.held_out)
+
+
 def test_what_was_taken_gained_enough_by_the_rule():
     taken = [name for name, trial in TRIALS.items() if trial.taken and name.startswith("10-")]
     assert len(taken) >= 4

@@ -248,6 +248,9 @@ FINDINGS = (
             TARGET_ACCURACY),
     Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average",
             ("best-final",), _test, ">", BEST_GOAL),
+    Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the "
+            "brief's accuracy on average", ("short-final",), lowest_of_last, ">",
+            TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
     Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same "
             "parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),
