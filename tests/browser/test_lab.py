@@ -18,6 +18,7 @@ from utils.data import ROOT
 pytest.importorskip("jupyterlab")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root"]
-    options = ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    options = ["--IdentityProvider.token=", "--expose-app-in-browser"]
     environment = {n: v for n, v in os.environ.items() if not n.startswith("MNIST_")}
     process = subprocess.Popen(
         [*command, *options], cwd=work, env=environment, stdout=subprocess.DEVNULL,
@@ -61,27 +62,12 @@ def test_run_all_ends_without_red(lab, browser, name):
     if page.locator(".jp-Dialog .jp-mod-accept").count():
         page.click(".jp-Dialog .jp-mod-accept")
     page.wait_for_function(
-        "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'",
-        timeout=60_000,
+        f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'", timeout=120_000
     )
-    page.click("text=Kernel >> nth=0")
-    page.click("text=Restart Kernel and Run All Cells")
-    page.click(".jp-Dialog .jp-mod-accept")
-    path = f"{lab.removesuffix('/lab')}/api/contents/notebooks/{name}"
-    last = f"() => fetch('{path}').then(r => r.json()).then(r => r.content.cells)"
-    for _ in range(150):  # idle it is also while the kernel has not yet begun
-        time.sleep(2)
-        status = page.evaluate(
-            "document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status"
-        )
-        if status != "idle" or page.locator(".jp-InputPrompt", has_text="[*]").count():
-            continue
-        page.keyboard.press("Control+s")
-        time.sleep(2)
-        cells = [cell for cell in page.evaluate(last) if cell["cell_type"] == "code"]
-        kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
-        if cells[-1]["execution_count"] or "error" in kinds:
-            break
+    # The command behind the menu's entry ends when the last cell has; its look on the page lags.
+    assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    cells = page.evaluate(f"{NOTEBOOK}.model.toJSON().cells")
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
