@@ -9,14 +9,14 @@ from PIL import Image, ImageChops, ImageStat
 
 from models import MODELS, SeparableConfig, build
 from tests.conftest import subset
-from utils import findings, trials
+from utils import analysis, findings, trials
 from utils.data import Split
 from utils.digit import read_digit
 from utils.measured import CONDITIONS, shifted, turned
 from utils.published import PUBLIC
 from utils.recipes import RECIPES
 from utils.runs import study
-from utils.show import diagrams, lesson, look, pictures, plots
+from utils.show import diagrams, lesson, look, pictures, plots, sizes
 from utils.show.figures import show
 from utils.store import STUDY, load_network
 
@@ -49,14 +49,20 @@ def test_figures_of_records(found, check):
     check(plots.curves(found["4"], found["3"]))
     check(plots.ladder(found))
     check(plots.drops({name: found[name] for name in ("9", "10", "4")}))
+    met = sum(analysis.runs_meeting_brief(found[name]) for name in ("9", "9-final"))
+    total = len(found["9"]) + len(found["9-final"])
+    every = check(plots.every_run({name: found[name] for name in ("9", "9-final")}))
+    assert f" {met} of {total} runs meet the brief" in every.get_suptitle()
+    dots = [dot for dot in every.axes[0].collections if len(dot.get_offsets())]
+    assert sum(any(dot.get_facecolor()[0][:3] != (1, 1, 1)) for dot in dots) == met < total
     check(plots.forest(findings.effects()))
-    check(plots.frontier(found, PUBLIC))
+    check(sizes.frontier(found, PUBLIC))
     check(plots.tried(found["4"][0], found["4"][1:]))
     tried = trials.outcomes("best-trial")
     whole = [each for each in tried if "epochs" not in each.name]  # short ones are left out
     enough = sum(each.lowest >= trials.LOWEST_OF_A_FINAL for each in whole)
     assert len(whole) < len(tried)
-    shown = check(plots.searched(tried)).get_suptitle()
+    shown = check(sizes.searched(tried)).get_suptitle()
     assert shown.startswith(f"{enough} of {len(whole)} trials reach")
     title = check(pictures.confusion(found["9"][0])).get_suptitle()
     assert f": {sum(map(sum, found['9'][0].confusion)) - _right(found)} mistakes" in title

@@ -25,7 +25,7 @@ from utils.published import PUBLIC
 from utils.recipes import Recipe, changes
 from utils.records import Record, count_parameters
 from utils.runs import study
-from utils.show import plots
+from utils.show import plots, sizes
 from utils.show.tables import goals_table, ladder_table, markdown, performance_log
 from utils.store import STUDY, load_all
 
@@ -162,7 +162,7 @@ def pictures(runs: dict[str, list[Record]]) -> dict[str, Figure]:
     """The README's pictures by file name in docs/."""
     return {
         "results.png": plots.ladder(runs),
-        "frontier.png": plots.frontier(runs, PUBLIC),
+        "frontier.png": sizes.frontier(runs, PUBLIC),
     }
 
 

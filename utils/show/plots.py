@@ -1,4 +1,4 @@
-"""Figures of records: curves, spreads, effects, searches, the frontier."""
+"""Figures of records: curves, spreads, effects."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,14 @@ from matplotlib.figure import Figure
 
 from utils.analysis import (
     LAST_EPOCHS,
-    MAX_EPOCHS,
     PARAMETER_LIMIT,
     TARGET_ACCURACY,
     Interval,
     final_test,
-    mean_interval,
     rate_drops,
     runs_meeting_brief,
     verdict,
 )
-from utils.experiments import EXPERIMENTS
-from utils.published import Public
 from utils.records import Record
 from utils.show.figures import (
     BLACK,
@@ -31,7 +27,6 @@ from utils.show.figures import (
     grid,
     sized,
 )
-from utils.trials import LOWEST_OF_A_FINAL, Outcome
 
 GREY = "#999999"
 
@@ -58,7 +53,7 @@ def curves(runs: list[Record], before: list[Record] | None = None) -> Figure:
     _few_ticks(panels[0, 0], runs)
     panels[0, 0].legend(frameon=False)
     axes = panels[0, 1]
-    _target_line(axes)
+    brief_line(axes)
     last = min(min(run.test_accuracy[-1], run.train_accuracy[-1]) for run in runs)
     bottom = min(97, math.floor(last))  # the first epochs may leave the picture, the last may not
     axes.set(ylabel=f"accuracy, % (from {bottom} on)", ylim=(bottom, 100))
@@ -93,7 +88,8 @@ def called(name: str) -> str:
     return f"model {name}" if name.isdigit() else name
 
 
-def _target_line(axes) -> None:
+def brief_line(axes) -> None:
+    """A dashed line at the accuracy that the brief asks for."""
     axes.axhline(TARGET_ACCURACY, color=BLACK, linestyle="--", linewidth=1)
     axes.annotate(
         f"the brief: {TARGET_ACCURACY} %",
@@ -127,7 +123,7 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
         color=VERMILION,
         label=run.run.title if same else "your run",
     )
-    _target_line(axes)
+    brief_line(axes)
     there = lows[min(len(own), len(lows)) - 1]  # what the title speaks of stays in view
     bottom = min(95, math.floor(min(own[-1], there)))
     axes.set(xlabel="epoch", ylabel=f"test accuracy, % (from {bottom} on)", ylim=(bottom, 100))
@@ -172,7 +168,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
             axes.scatter([x], last[-1:], s=16, color=BLUE, zorder=3)
         mean = final_test(runs).mean
         axes.hlines(mean, column - 0.35, column + 0.35, color=VERMILION, linewidth=2, zorder=4)
-    _target_line(axes)
+    brief_line(axes)
     names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
     axes.set_xticks(range(len(models)), names, fontsize=9, rotation=45 if len(models) > 9 else 0)
     axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
@@ -211,11 +207,35 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
         axes.scatter(epochs, ends, facecolors=faces, **style)
         axes.scatter([], [], facecolors="white", label=called(name), **style)
     axes.scatter([], [], color=BLACK, s=40, label="filled: meets the brief")
-    _target_line(axes)
+    brief_line(axes)
     ticks = list(range(2, last, 2))
     axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
     axes.set(xlabel="epoch after which the rate first falls", ylabel="final test accuracy, %")
     axes.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def every_run(groups: dict[str, list[Record]]) -> Figure:
+    """Each run's lowest accuracy of its last five epochs, runs of equal ones above each other."""
+    verdicts = {name: [verdict(run) for run in runs] for name, runs in groups.items()}
+    met = sum(each.met for found in verdicts.values() for each in found)
+    total = sum(map(len, groups.values()))
+    title = f"The worst of a run's last five epochs: {met} of {total} runs meet the brief"
+    alt = "The lowest of the last five test accuracies of every run, a row of dots an experiment"
+    figure, axes = sized(8, 0.7 * len(groups) + 1.4, title, alt)
+    for row, found in enumerate(verdicts.values()):
+        heaps: dict[float, int] = {}
+        for each in sorted(found, key=lambda each: each.worst_of_last):
+            heaps[each.worst_of_last] = height = heaps.get(each.worst_of_last, -1) + 1
+            face = BLUE if each.met else "white"
+            style = {"s": 30, "edgecolors": BLUE, "linewidths": 1.2, "zorder": 3}
+            axes.scatter(each.worst_of_last, row - 0.16 * height, facecolors=face, **style)
+    names = [f"{name} (n = {len(runs)})" for name, runs in groups.items()]
+    axes.set_yticks(range(len(groups)), names)
+    axes.invert_yaxis()
+    axes.axvline(TARGET_ACCURACY, color=BLACK, linestyle="--", linewidth=1, label="the brief")
+    axes.set(xlabel="lowest test accuracy of the last five epochs, % (filled: meets the brief)")
+    axes.legend(frameon=False, loc="upper left")
     return figure
 
 
@@ -237,90 +257,3 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel="points of test accuracy (blue: gain, red: loss, grey: not clear of zero)")
     return figure
-
-
-def searched(found: Sequence[Outcome]) -> Figure:
-    """Every trial by size and by the lowest accuracy of its last five epochs, against the rule.
-
-    Named are the smallest that the rule lets through, and the best; short trials are left out.
-    """
-    found = [each for each in found if EXPERIMENTS[each.name].recipe.epochs == MAX_EPOCHS]
-    through = [each for each in found if each.lowest >= LOWEST_OF_A_FINAL]
-    title = f"{len(through)} of {len(found)} trials reach what a final needs"
-    named = {}
-    if through:
-        smallest = min(through, key=lambda each: (each.parameters, -each.lowest))
-        named = {smallest: "the smallest", max(found, key=lambda each: each.score): "the best"}
-        title += f", from {smallest.parameters:,} parameters on"
-    alt = "Lowest held-out accuracy of the last five epochs of each trial against its parameters"
-    figure, axes = sized(8, 4, title, alt)
-    for each in found:
-        place, face = (each.parameters, each.lowest), BLUE if each in through else "white"
-        axes.scatter(*place, s=45, facecolors=face, edgecolors=BLUE, linewidths=1.5, zorder=3)
-        if each in named:
-            words = f"{named[each]}: {each.name.partition('-trial-')[2]}"
-            axes.annotate(
-                words, place, (-8, 7), ha="right", textcoords="offset points", fontsize=10
-            )
-    needed = f"what a final needs: {LOWEST_OF_A_FINAL} %"
-    axes.axhline(LOWEST_OF_A_FINAL, color=BLACK, linestyle="--", linewidth=1, label=needed)
-    axes.set(xlabel="parameters", ylabel="lowest of the last five, held-out images, %")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(frameon=False, loc="lower right")
-    return figure
-
-
-def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
-    """Accuracy against parameters: our means with intervals, and public single runs.
-
-    Above all of them, below those near the brief, larger.
-    """
-    ours = {name: runs for name, runs in ours.items() if len(runs) > 1}
-    best = max(ours, key=lambda name: final_test(ours[name]).mean)
-    title = f"Accuracy by size; the best of ours is {called(best)}, {final_test(ours[best])}"
-    alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
-    figure, axes = grid(2, 1, (8, 7.8), title, alt)
-    (whole,), (part,) = axes
-    for axis, ticks in (
-        (whole, [2_000, 5_000, 10_000, 20_000, 50_000]),
-        (part, [2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000]),
-    ):
-        axis.axis("on")
-        axis.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
-        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axis.minorticks_off()
-        _target_line(axis)
-    whole.set(xlim=(1_500, 110_000))
-    part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
-    for name, runs in ours.items():
-        interval, x = mean_interval(final_test(runs)), runs[0].parameters
-        label = "ours: mean of the final epoch, 95 % interval" if name == best else None
-        for axis in (whole, part):
-            axis.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
-            style = {"color": BLUE, "s": 30, "label": label if axis is whole else None}
-            axis.scatter([x], [interval.value], zorder=3, **style)
-        place = {"textcoords": "offset points", "fontsize": 10}
-        if _near(x, interval.value):
-            part.annotate(name, (x, interval.value), (-6, -4), ha="right", **place)
-        else:  # neighbours of one size have numbers next to each other
-            up = -12 if name[-1] in "13579" else 2
-            whole.annotate(name, (x, interval.value), (6, up), **place)
-    for letter, p in zip("abcdefgh", public, strict=False):
-        label = f"public, one run: {letter}, {p.source}, {p.epochs} epochs"
-        for axis in (whole, part):
-            style = {"color": VERMILION, "s": 30, "label": label if axis is whole else None}
-            axis.scatter([p.parameters], [p.last], marker="^", **style)
-        axis = part if _near(p.parameters, p.last) else whole
-        axis.annotate(letter, (p.parameters, p.last), (-3, -14), textcoords="offset points")
-    figure.legend(frameon=False, loc="outside lower center", fontsize=10)
-    return figure
-
-
-NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.7)  # of the larger part
-
-
-def _near(parameters: int, accuracy: float) -> bool:
-    return (
-        NEAR_SIZES[0] < parameters < NEAR_SIZES[1]
-        and NEAR_ACCURACIES[0] < accuracy < NEAR_ACCURACIES[1]
-    )
