@@ -29,14 +29,16 @@ from dask.system import CPU_COUNT
 from models import MODELS, SeparableConfig, build
 from tests.conftest import subset, write_idx
 from tools import mutants
+from utils.analysis import final_test
 from utils.borders import OneLineError
 from utils.data import ROOT, load_mnist
 from utils.digit import as_mnist
 from utils.engine import best_engine, processor
+from utils.experiments import EXPERIMENTS
 from utils.files import write_atomically
 from utils.measure import raw_pixels
 from utils.recipes import Recipe
-from utils.runs import wanted_runs
+from utils.runs import study, wanted_runs
 from utils.show.tables import markdown
 from utils.store import STUDY, load, load_all, load_network, weights_checksum
 from utils.sweep import parse_experiments, parse_seeds
@@ -236,7 +238,28 @@ def tests() -> dict[str, dict[str, int | str]]:
     return stored().get("tests", {}) | {platform.python_version(): here}
 
 
-CHECKS = {"flips": flips, "values": values, "kills": kills, "mutants": planted, "tests": tests}
+def unseen(seed: int = 42) -> dict[str, object]:
+    """Train each final from a seed that no record has; how far from the recorded runs it ends."""
+    finals = [name for name in EXPERIMENTS if name.endswith("-final")]
+    folder = ROOT / "build" / "unseen"
+    command = [sys.executable, "-m", "utils.sweep", "--models", ",".join(finals)]
+    command += ["--seeds", str(seed), "--store", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    apart = {}
+    for record in load_all([folder]).values():
+        recorded = final_test(study([record.run.name])[record.run.name])
+        apart[record.run.name] = (record.test_accuracy[-1] - recorded.mean) / recorded.sd
+    return {"seed": seed, "apart": apart}  # in standard deviations of the recorded seeds
+
+
+CHECKS = {
+    "flips": flips,
+    "values": values,
+    "kills": kills,
+    "mutants": planted,
+    "unseen": unseen,
+    "tests": tests,
+}
 
 
 def report(found: dict) -> str:
@@ -266,6 +289,13 @@ def report(found: dict) -> str:
         rows.append((f"a sweep killed, and run again{where}", counts["kills"], seen))
     if counts := found.get("mutants"):
         rows.append(("a bug planted", counts["planted"], f"{counts['caught']} caught by a test"))
+    if counts := found.get("unseen"):
+        apart = counts["apart"].values()
+        within = sum(abs(each) <= 3 for each in apart)
+        seen = f"{within} end within three standard deviations of its mean"
+        seen += f", the furthest at {max(apart, key=abs):+.1f}"
+        rows.append((f"a final, trained from a seed ({counts['seed']}) not among its runs",
+                     len(apart), seen))  # fmt: skip
     for python, counts in sorted(found.get("tests", {}).items(), key=_numbers):
         tried = f"the tests, Python {python}, torch {counts['torch']}, numpy {counts['numpy']}"
         seen = f"{counts['passed']} passed, {counts['failed']} failed"
