@@ -58,7 +58,7 @@ def text(experiment: str) -> str:
         verdict = (
             f"{len(fast)} seeds a side cannot tell: equivalence within {MARGIN} points is not "
             "shown (two one-sided t-tests at 5 %), a difference of more than "
-            f"{max(-test.low, test.high):.2f} is excluded"
+            f"{max(-test.low, test.high):.2f} is excluded by them"
         )
     return f"Fast minus reference: {apart}; {verdict}."
 

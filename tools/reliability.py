@@ -260,6 +260,7 @@ CHECKS = {
     "unseen": unseen,
     "tests": tests,
 }
+WORDS = {"mutants": "planted bugs", "unseen": "the finals from a new seed"}
 
 
 def report(found: dict) -> str:
@@ -301,7 +302,7 @@ def report(found: dict) -> str:
         seen = f"{counts['passed']} passed, {counts['failed']} failed"
         rows.append((f"{tried}; {counts['processor']}", 1, seen))
     table = markdown(("what was tried", "times", "outcome"), rows, left=1)
-    missing = [name for name in CHECKS if name not in found]
+    missing = [WORDS.get(name, name) for name in CHECKS if name not in found]
     return f"{table}\n\nNot tried yet: {', '.join(missing)}." if missing else table
 
 

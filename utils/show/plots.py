@@ -255,5 +255,6 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
     axes.set_yticks(range(len(effects)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="points of test accuracy (blue: gain, red: loss, grey: not clear of zero)")
+    words = "points of test accuracy (blue: gain, red: loss, grey: not clear of zero)"
+    axes.set_xlabel(words, loc="right")
     return figure

@@ -93,7 +93,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     return figure
 
 
-NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.7)  # of the larger part
+NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the larger part
 
 
 def _near(parameters: int, accuracy: float) -> bool:
