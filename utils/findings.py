@@ -1,9 +1,9 @@
 """What each analysis asserts, its threshold, and whether it holds: `python -m utils.findings`.
 
-A finding is a statement with a threshold that was fixed before the runs it is about, save where docs/plan.md says otherwise:
-from what the original study asserts, or from what the brief needs. It is *held* if the 95 %
-interval of its effect lies on the stated side and stays there when any one seed is left out, *not
-held* if the interval lies wholly on the other side, else *undecided*.
+A finding is a statement with a threshold from what the original study asserts, or from what the
+brief needs, fixed before the runs it is about, save where docs/plan.md says otherwise. It is *held*
+if the 95 % interval of its effect lies on the stated side and stays there when any one seed is left
+out, *not held* if the interval lies wholly on the other side, else *undecided*.
 """
 
 import argparse
