@@ -53,7 +53,7 @@ unit: env
 	$(PY) -m pytest $(CORES) tests --ignore tests/browser
 
 nbval: env
-	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=120 notebooks
+	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=600 notebooks
 
 site: $(ENV)/site  ## build the study as pages, and one to draw on, into build/site
 	$(PY) -m tools.site

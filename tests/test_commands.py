@@ -35,7 +35,7 @@ def run(shell: str, store, does="pass", **environment):
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | environment,
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
@@ -116,7 +116,7 @@ def test_a_second_interrupt_stops_no_cleaning_up(number, tmp_path):
     for _ in range(3):
         process.send_signal(number)
         time.sleep(0.2)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "interrupted\n")
     assert (tmp_path / "clean").read_text() == "clean"
 

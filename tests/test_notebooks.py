@@ -169,7 +169,7 @@ def nbval(*arguments: object) -> subprocess.CompletedProcess:
         "-v",
     ]
     return subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
 
 
@@ -193,6 +193,6 @@ def test_a_wrong_figure_in_a_notebook_fails_and_nothing_else_does():
 def test_outside_the_project_without_an_address_it_says_what_to_do(tmp_path):
     book = nbformat.read(NOTEBOOKS[0], as_version=4)
     book.cells = [next(cell for cell in book.cells if "ADDRESS" in cell.source)]
-    client = NotebookClient(book, timeout=60, resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}})
     with pytest.raises(Exception, match="open this notebook inside a clone of the project"):
         client.execute()

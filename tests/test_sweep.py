@@ -43,7 +43,7 @@ def complaints(errors: str) -> list[str]:
     return [line for line in errors.strip().splitlines() if not line.startswith("NOTICE")]
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=600):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -230,15 +230,19 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(
     options = ("--models", "8", "--seeds", "0-2", "--address", cluster.scheduler_address)
     process = command(longer_root, tmp_path, *options)
     wait_for(lambda: list(tmp_path.glob("*/*.json")), process)
+    psutil.Process(pid).suspend()  # so that what is counted is what is there when it dies
+    time.sleep(1)
+    finished = len(list(tmp_path.glob("*/*.json")))
     os.kill(pid, signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert sorted(record.run.seed for record in load_all([tmp_path]).values()) == [0, 1, 2]
     log = [entry for entry in cluster.scheduler.transition_log if "_train_on_worker" in entry.key]
     ended = Counter(entry.key for entry in log if entry.finish == "memory")
     started = Counter(entry.key for entry in log if entry.finish == "processing")
     assert sorted(ended.values()) == [1, 1, 1]
-    assert sorted(started.values()) == [1, 2, 2]
+    assert sorted(started.values()) == [1] * finished + [2] * (3 - finished)
+    assert finished < 3
     assert not complaints(errors)
 
 
@@ -250,36 +254,38 @@ def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
 
     first = command(longer_root, tmp_path, *options)
     wait_for(lambda: list(tmp_path.glob("*/*.json")), first)
+    wait_for(lambda: len(workers_of(first)) == 2, first)
     workers = workers_of(first)
-    assert len(workers) == 2
     for _ in range(2):  # the second one is impatience
         os.killpg(first.pid, signal.SIGINT)
         time.sleep(0.1)
-    _, errors = first.communicate(timeout=15)
+    _, errors = first.communicate(timeout=120)
     assert first.returncode == 130
     (line,) = complaints(errors)
     assert line.startswith("interrupted; finished runs are in ")
     assert line.endswith("the same command goes on from there")
-    psutil.wait_procs(workers, timeout=2)
+    psutil.wait_procs(workers, timeout=60)
     assert not any(worker.is_running() for worker in workers)
+    assert not list(tmp_path.rglob(".part-*"))
     done = stored()
     finished = len(load_all([tmp_path]))
     assert 1 <= finished < 8
 
     orphaned = command(longer_root, tmp_path, *options)
     wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, orphaned)
+    wait_for(lambda: len(workers_of(orphaned)) == 2, orphaned)
     workers = workers_of(orphaned)
-    assert len(workers) == 2
     orphaned.kill()
-    orphaned.communicate(timeout=15)
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    orphaned.communicate(timeout=120)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     assert not alive
+    torn = set(tmp_path.rglob(".part-*"))  # a kill in the middle of a save leaves its part
     finished = len(load_all([tmp_path]))
 
     last = command(longer_root, tmp_path, *options)
     wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, last)
     workers_of(last)[0].kill()
-    output, errors = last.communicate(timeout=120)
+    output, errors = last.communicate(timeout=600)
     assert last.returncode == 0, errors
     assert not complaints(errors)
     lines = output.splitlines()
@@ -293,4 +299,4 @@ def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
     assert all("(n = 4)" in line for line in lines[-2:])
     assert len(load_all([tmp_path])) == 8
     assert {path: content for path, content in stored().items() if path in done} == done
-    assert not list(tmp_path.rglob(".part-*"))
+    assert set(tmp_path.rglob(".part-*")) <= torn

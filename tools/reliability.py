@@ -225,7 +225,7 @@ def tests() -> dict[str, dict[str, int | str]]:
         "numpy": version("numpy"),
         "processor": processor(best_engine()),
     } | dict.fromkeys(("passed", "failed"), 0)
-    notebooks = ["--nbval", "--nbval-cell-timeout=120", "notebooks"]
+    notebooks = ["--nbval", "--nbval-cell-timeout=600", "notebooks"]
     for arguments in (["tests", "--ignore", "tests/browser"], notebooks):
         command = [sys.executable, "-m", "pytest", "-n", str(CPU_COUNT), *arguments]
         command += ["--dist", "loadfile"]

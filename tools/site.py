@@ -130,7 +130,7 @@ def runtime(folder: Path) -> None:
         shutil.copy(wanted, installed)
         try:
             command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-            subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=300)
+            subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=900)
         except (OSError, subprocess.SubprocessError) as error:
             installed.unlink()  # so that another try installs what is wanted
             raise SiteError(

@@ -11,6 +11,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=120_000
+        )
         yield chromium
         chromium.close()

@@ -37,7 +37,9 @@ def run_alone(name: str, repository: Path, folder: Path) -> None:
     alone.mkdir()
     shutil.copy(repository / "notebooks" / name, alone)
     book = nbformat.read(alone / name, as_version=4)
-    client = NotebookClient(book, timeout=120, resources={"metadata": {"path": alone}})
+    client = NotebookClient(
+        book, timeout=600, startup_timeout=300, resources={"metadata": {"path": alone}}
+    )
     client.execute()
     clone = alone / "mnist-under-8k"
     assert sorted(path.name for path in alone.iterdir()) == sorted([name, clone.name])

@@ -155,8 +155,8 @@ def test_strokes_are_read(draw):
             draw.mouse.down()
     draw.mouse.up()
     draw.wait_for_function(f"window.answered > {before}")
-    draw.wait_for_timeout(500)
-    assert " reads 7, at " in draw.inner_text("#answer")
+    shown = "document.getElementById('answer').textContent.includes(' reads 7, at ')"
+    draw.wait_for_function(f"{shown} && document.querySelectorAll('#maps figure').length")
     assert draw.locator("#maps figure").count() >= 6  # five stages or more, and the evidence
 
 
@@ -217,8 +217,8 @@ def test_what_is_no_digit_is_one_friendly_line(draw, uploaded):
     draw.locator("#board").scroll_into_view_if_needed()
     box = draw.locator("#board").bounding_box()
     draw.mouse.click(box["x"] + 100, box["y"] + 100)
-    draw.wait_for_timeout(300)
-    assert draw.inner_text("#answer").startswith("the picture shows a dot")
+    answer = "document.getElementById('answer').textContent"
+    draw.wait_for_function(f"{answer}.startsWith('the picture shows a dot')")
     assert uploaded("notes.txt", b"no picture").startswith("notes.txt cannot be read as a picture")
     huge = Image.new("1", (9000, 9000))
     assert uploaded("huge.png", huge).startswith("the picture has 9000x9000 pixels")
