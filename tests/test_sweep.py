@@ -143,6 +143,7 @@ def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MNIST_ROOT", str(tmp_path_factory.mktemp("empty")))
         options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+        options["scheduler_kwargs"] = {"dashboard_address": "127.0.0.1:0"}  # never taken already
         with LocalCluster(**options) as cluster:
             yield cluster
 
