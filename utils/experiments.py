@@ -227,7 +227,9 @@ EXPERIMENTS["10-wider"] = Experiment(
     replace(MODELS[10], edges=(12, 12), late=(10, 13)), RECIPES["final"], TEN
 )
 # Ideas asked for the log alone, after the finals: they choose nothing.
-_trial("small-trial-recipe", "size-12", "12 channels, not 14", config={"channels": (12, 12, 12)})
+for _size in (12, 10):
+    _trial("small-trial-recipe", f"size-{_size}", f"{_size} channels, not 14",
+           config={"channels": (_size, _size, _size)})  # fmt: skip
 _trial("10-trial-adamw-wider", "average", "a longer average, 0.999", ema_decay=0.999)
 _trial("10-trial-adamw-wider-batch-64", *_SILU, config={"activation": "silu"})
 EXPERIMENTS["9-trial-base"] = Experiment(MODELS[9], _SEARCHED, THREE, measure_test=False)
