@@ -167,6 +167,7 @@ def nbval(*arguments: object) -> subprocess.CompletedProcess:
         "-o",
         "addopts=",
         "-v",
+        "-rN",  # no closing summary, which repeats each failure where the variable CI is set
     ]
     return subprocess.run(
         [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=900
