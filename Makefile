@@ -4,7 +4,7 @@ PYTHON ?= python3
 ENV := .venv
 PY := $(ENV)/bin/python
 BUILD := build
-# Runs of `make run` come first, then the committed ones (other seeds, the two finals).
+# Runs of `make run` come first, then the committed ones (other seeds, the finals).
 FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/records"
 # Pages are made from records/ alone: a trial run in runs/ counts nowhere.
 COMMITTED := MNIST_RECORDS="$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/runs"

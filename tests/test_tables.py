@@ -63,6 +63,13 @@ def test_receptive_fields(model):
     assert rows[-1].output == (10, 1, 1)
 
 
+def test_behind_a_gate_a_value_depends_on_the_whole_image():
+    rows = layer_rows(replace(MODELS[9], squeeze_excitation=4))
+    first = next(i for i, row in enumerate(rows) if row.layer.startswith("gate"))
+    assert max(row.receptive_field for row in rows[:first]) == 5
+    assert min(row.receptive_field for row in rows[first:]) >= 28
+
+
 def test_receptive_field_agrees_with_gradients():
     # The pixels that one value of the squeeze at 14x14 depends on, found by asking autograd.
     torch.manual_seed(0)

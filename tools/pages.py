@@ -8,11 +8,9 @@ import hashlib
 import re
 import sys
 from collections import Counter
-from pathlib import Path
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from PIL import Image
 
 from benchmarks import browser, engines, gpu, report
 from tools import reliability
@@ -29,16 +27,9 @@ from utils.show import plots, sizes
 from utils.show.tables import goals_table, ladder_table, markdown, performance_log
 from utils.store import STUDY, load_all
 
-README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = (
-    README,
-    ROOT / "benchmarks" / "README.md",
-    ROOT / "docs" / "plan.md",
-    ROOT / "docs" / "running.md",
-    ROOT / "docs" / "log.md",
-    ROOT / "docs" / "reliability.md",
-)
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
+PAGES += [DOCS / f"{name}.md" for name in ("plan", "running", "log", "reliability")]
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -183,10 +174,10 @@ def renewed(text: str, content: dict[str, str]) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}{content[found[2]]}\n{found[3]}", text)
 
 
-def draw_pictures(runs: dict[str, list[Record]], folder: Path) -> None:
+def draw_pictures(runs: dict[str, list[Record]]) -> None:
     """Draw each; it carries its alternative text and what it was drawn from, which a test reads."""
     for name, figure in pictures(runs).items():
-        with atomic_file(folder / name) as part:
+        with atomic_file(DOCS / name) as part:
             about = {"Description": figure.alt, "Source": drawn_from(runs)}
             figure.savefig(part, format="png", dpi=120, metadata=about)
         pyplot.close(figure)
@@ -198,19 +189,13 @@ def drawn_from(runs: dict[str, list[Record]]) -> str:
     return hashlib.sha256(repr((shown, PUBLIC)).encode()).hexdigest()
 
 
-def picture_texts(path: Path) -> tuple[str, str]:
-    """The alternative text stored in a picture, and what it was drawn from."""
-    with Image.open(path) as picture:
-        return picture.text["Description"], picture.text["Source"]
-
-
 def main() -> int:
     """Command line; returns the exit status."""
     runs = study(folders=[STUDY])
     content = blocks(runs)
     for page in PAGES:
         write_atomically(page, renewed(page.read_text(encoding="utf-8"), content))
-    draw_pictures(runs, DOCS)
+    draw_pictures(runs)
     print("renewed", *(path.relative_to(ROOT) for path in PAGES), "and the pictures in docs/")
     return 0
 

@@ -34,7 +34,7 @@ from utils.borders import OneLineError
 from utils.data import ROOT, load_mnist
 from utils.digit import as_mnist
 from utils.engine import best_engine, processor
-from utils.experiments import EXPERIMENTS
+from utils.experiments import FINALS
 from utils.files import write_atomically
 from utils.measure import raw_pixels
 from utils.recipes import Recipe
@@ -240,15 +240,16 @@ def tests() -> dict[str, dict[str, int | str]]:
 
 def unseen(seed: int = 42) -> dict[str, object]:
     """Train each final from a seed that no record has; how far from the recorded runs it ends."""
-    finals = [name for name in EXPERIMENTS if name.endswith("-final")]
     folder = ROOT / "build" / "unseen"
-    command = [sys.executable, "-m", "utils.sweep", "--models", ",".join(finals)]
+    command = [sys.executable, "-m", "utils.sweep", "--models", ",".join(FINALS)]
     command += ["--seeds", str(seed), "--store", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
-    apart = {}
-    for record in load_all([folder]).values():
-        recorded = final_test(study([record.run.name])[record.run.name])
-        apart[record.run.name] = (record.test_accuracy[-1] - recorded.mean) / recorded.sd
+    trained, checksum, apart = load_all([folder]), load_mnist(ROOT / "data").checksum, {}
+    for name in FINALS:
+        (run,) = wanted_runs(name, seed)
+        recorded = final_test(study([name])[name])
+        accuracy = trained[run.key(checksum)].test_accuracy[-1]
+        apart[name] = (accuracy - recorded.mean) / recorded.sd
     return {"seed": seed, "apart": apart}  # in standard deviations of the recorded seeds
 
 

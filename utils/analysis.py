@@ -24,30 +24,24 @@ class Verdict:
     """One run against the three demands of the brief."""
 
     worst_of_last: float  # percent: the lowest test accuracy of the last five epochs
-    accurate: bool
-    short: bool
-    small: bool
+    missing: list[str]  # the demands that do not hold, in words
 
     @property
     def met(self) -> bool:
         """Whether all three demands hold."""
-        return self.accurate and self.short and self.small
-
-    @property
-    def missing(self) -> list[str]:
-        """The demands that do not hold, in words."""
-        demands = {"accuracy": self.accurate, "epochs": self.short, "size": self.small}
-        return [name for name, holds in demands.items() if not holds]
+        return not self.missing
 
 
 def verdict(record: Record) -> Verdict:
     """Hold one run against the brief; a run of fewer than five epochs is held to all of them."""
     worst = min(record.test_accuracy[-LAST_EPOCHS:])
-    # An accuracy is a count of images; 99.4 % of 10,000 must not fail by a rounding of floats.
-    accurate = worst >= TARGET_ACCURACY - 1e-9
-    return Verdict(
-        worst, accurate, len(record.history) <= MAX_EPOCHS, record.parameters < PARAMETER_LIMIT
-    )
+    demands = {
+        # An accuracy is a count of images; 99.4 % of 10,000 must not fail by a rounding of floats.
+        "accuracy": worst >= TARGET_ACCURACY - 1e-9,
+        "epochs": len(record.history) <= MAX_EPOCHS,
+        "size": record.parameters < PARAMETER_LIMIT,
+    }
+    return Verdict(worst, [name for name, holds in demands.items() if not holds])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 Listed = Strict(False)  # of a tuple: a list will do
 
 T = TypeVar("T")
+_adapter = functools.cache(TypeAdapter)
 
 
 class OneLineError(Exception):
@@ -59,11 +60,6 @@ def check(kind: type[T], value: T, name: str) -> T:
         return _adapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         raise ValueError(one_line(error, name)) from None
-
-
-@functools.cache
-def _adapter(kind: type) -> TypeAdapter:
-    return TypeAdapter(kind)
 
 
 def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> str:

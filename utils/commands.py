@@ -10,11 +10,8 @@ from typing import TextIO
 
 from utils.borders import OneLineError
 
-INTERRUPTS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)  # Windows has no hang-up
-]
+# Windows has no hang-up.
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 INTERRUPTED = 130  # the status by which shells know Ctrl-C
 
 

@@ -90,11 +90,7 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
 
 
 def _files(folder: Path) -> tuple[Path, ...] | None:
-    """The four files of a folder, in the order of `CANONICAL`; None if it has none of them.
-
-    Raises:
-        DataError: if it has some of them.
-    """
+    """The four files of a folder, in the order of `CANONICAL`; None if it has none of them."""
     found = []
     for name in CANONICAL:
         dotted = name.replace("-idx", ".idx")  # as some archives call them

@@ -118,15 +118,13 @@ def _grey(picture) -> numpy.ndarray:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        if not path.exists():
-            raise PictureError(f"there is no picture {path}; give the path of a file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says what to do
             picture = Image.open(path)
         if picture.width * picture.height <= MOST_PIXELS:
             picture.load()
-    except PictureError:
-        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise PictureError(f"there is no picture {path}; give the path of a file") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{path} is too large a picture; shrink it") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -156,11 +154,8 @@ def _ink(grey: numpy.ndarray) -> numpy.ndarray:
     edge[rim : height - rim, rim : width - rim] = False
     ground = grey - _plane(grey, edge)  # a shadow that grows evenly is gone
     noise = 1.4826 * numpy.median(abs(ground[edge] - numpy.median(ground[edge])))
-    ink = (
-        ground
-        if (numpy.clip(ground, 0, 1) ** 2).sum() > (numpy.clip(ground, -1, 0) ** 2).sum()
-        else -ground
-    )
+    dark, light = ((numpy.clip(ground, *ends) ** 2).sum() for ends in ((-1, 0), (0, 1)))
+    ink = ground if light > dark else -ground
     most = ink.max()
     if most < max(LEAST_CONTRAST, 6 * noise):
         raise PictureError("the picture is empty: nothing stands out from its background")

@@ -23,7 +23,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 @checked
 class Engine:
-    """Settings that decide the last bits of a result, and how long it takes."""
+    """Settings that decide the last bits of a result, and how long it takes.
+
+    One thing more does: on a CPU, Numba's warps are used wherever Numba runs.
+    """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|mps)(:\d+)?$")] = "cpu"
     # Of the forward and backward pass; weights are always float32. "tf32": CUDA's convolutions

@@ -48,11 +48,17 @@ TRIALS: dict[str, Trial] = {}
 def _trial(
     base: str, name: str, idea: str, *, config: dict | None = None, taken: bool = False, **recipe
 ) -> None:
-    """The experiment `base` with some fields changed."""
+    """Enter an idea among the trials: the experiment `base` with some fields changed."""
     made, prefix = EXPERIMENTS[base], base.removesuffix("-base")
     config, recipe = replace(made.config, **(config or {})), replace(made.recipe, **recipe)
     EXPERIMENTS[f"{prefix}-{name}"] = replace(made, config=config, recipe=recipe)
     TRIALS[f"{prefix}-{name}"] = Trial(idea, base, taken)
+
+
+def _final(name: str, like: str, **recipe) -> None:
+    """The network of the experiment `like` under the finals' recipe, all its weights kept."""
+    recipe = replace(RECIPES["final"], **recipe)
+    EXPERIMENTS[f"{name}-final"] = Experiment(EXPERIMENTS[like].config, recipe, TWENTY, keep=True)
 
 
 # The ten.
@@ -82,23 +88,13 @@ _ADAMW = {
 EXPERIMENTS["10-trial-base"] = Experiment(MODELS[10], _SEARCHED, THREE, measure_test=False)
 _trial("10-trial-base", *_NO_DROPOUT, config={"dropout": 0.0})
 _trial("10-trial-base", *_CALM, calm_epochs=5)
-_trial(
-    "10-trial-base",
-    "adamw",
-    "AdamW, rising then falling to 0, batches of 128",
-    **_ADAMW,
-    taken=True,
-)
+_trial("10-trial-base", "adamw", "AdamW, rising then falling to 0, batches of 128", taken=True,
+       **_ADAMW)  # fmt: skip
 _trial("10-trial-base", "linear", "rate 0.2, falling to 0 evenly", learning_rate=0.2,
        schedule="linear", milestones=())  # fmt: skip
 _trial("10-trial-base", "average", "a longer average, 0.999", ema_decay=0.999)
-_trial(
-    "10-trial-base",
-    "wider",
-    "wider warps: shift 5 %, zoom 5 %, shear 5 degrees",
-    **_WIDER,
-    taken=True,
-)
+_trial("10-trial-base", "wider", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", taken=True,
+       **_WIDER)  # fmt: skip
 _trial("10-trial-base", "rate", "rate 0.15 instead of 0.1", learning_rate=0.15)
 _trial("10-trial-base", *_SILU, config={"activation": "silu"})
 # Round 2: AdamW and wider warps gained 0.02 points or more; their combination, and ideas on top.
@@ -114,14 +110,11 @@ _trial("10-trial-adamw-wider", "batch-64", "batches of 64", batch_size=64, taken
 _trial("10-trial-adamw-wider-batch-64", "rate", "rate 0.02 instead of 0.01", learning_rate=0.02)
 _trial("10-trial-adamw-wider-batch-64", *_NO_DROPOUT, config={"dropout": 0.0})
 # What they chose, now measured on the test set.
-EXPERIMENTS["9-final"] = Experiment(MODELS[9], RECIPES["final"], TWENTY, keep=True)
-EXPERIMENTS["10-final"] = Experiment(MODELS[10], RECIPES["final"], TWENTY, keep=True)
+_final("9", "9")
+_final("10", "10")
 # A second body, for fewer parameters: rounds of its own, begun with network 10's recipe.
 EXPERIMENTS["small-trial-base"] = Experiment(
-    SeparableConfig((14, 14, 14)),
-    replace(_SEARCHED, **_ADAMW, calm_epochs=5),
-    THREE,
-    measure_test=False,
+    SeparableConfig((14, 14, 14)), replace(_SEARCHED, **_ADAMW, calm_epochs=5), measure_test=False
 )
 _trial(
     "small-trial-base", "recipe", "network 10's: wider warps, as strong to the end, batches of 64",
@@ -162,36 +155,21 @@ _trial("small-trial-recipe-size-16-narrow", "turn-5", "turned by up to 5 degrees
        rotations=(5.0,))  # fmt: skip
 _trial("small-trial-recipe-size-16-narrow", *_CALM, calm_epochs=5)
 # The fewest parameters whose lowest of the last five epochs reaches `trials.LOWEST_OF_A_FINAL`.
-EXPERIMENTS["smallest-final"] = Experiment(
-    EXPERIMENTS["small-trial-recipe-size-20"].config,
-    replace(RECIPES["final"], calm_epochs=5),
-    TWENTY,
-    keep=True,
-)
-EXPERIMENTS["best-trial-base"] = Experiment(
-    SeparableConfig((28, 32, 32), (1, 2, 2)),
-    EXPERIMENTS["small-trial-recipe"].recipe,
-    THREE,
-    measure_test=False,
+_final("smallest", "small-trial-recipe-size-20", calm_epochs=5)
+EXPERIMENTS["best-trial-base"] = replace(
+    EXPERIMENTS["small-trial-recipe"], config=SeparableConfig((28, 32, 32), (1, 2, 2))
 )
 _trial("best-trial-base", *_CALM, calm_epochs=5)
 _trial("best-trial-base", "deeper", "3 blocks a size of 26 channels, not 2 of 32",
        config={"channels": (26, 26, 26), "blocks": (1, 3, 3)}, taken=True)  # fmt: skip
 # The highest score below 8,000 parameters.
-EXPERIMENTS["best-final"] = Experiment(
-    EXPERIMENTS["best-trial-deeper"].config, RECIPES["final"], TWENTY, keep=True
-)
+_final("best", "best-trial-deeper")
 # How few epochs do with it: the rate falls over as many.
 for _epochs in (6, 8, 10, 12):
     _trial("best-trial-deeper", f"epochs-{_epochs}", f"{_epochs} epochs", epochs=_epochs,
            taken=_epochs == 12)  # fmt: skip
 # The fewest of them whose lowest of the last five epochs reaches `trials.LOWEST_OF_A_FINAL`.
-EXPERIMENTS["short-final"] = Experiment(
-    EXPERIMENTS["best-trial-deeper"].config,
-    replace(RECIPES["final"], epochs=12),
-    TWENTY,
-    keep=True,
-)
+_final("short", "best-trial-deeper", epochs=12)
 # What the original bundled, taken apart: dropout and one batch norm fewer, warp and schedule.
 EXPERIMENTS["4-dropout"] = Experiment(replace(MODELS[4], dropout=0.01), RECIPES["constant"], TEN)
 EXPERIMENTS["4-norm-fewer"] = Experiment(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from models import IMAGE_SIZE
@@ -139,20 +140,12 @@ def _measured_now(path: Path, weights: str) -> Measured:
     return measure(store.load(path), load_mnist())
 
 
+_STORED = TypeAdapter(dict[str, Measured])
+
+
 def load() -> dict[str, Measured]:
     """Everything measured so far, by the key of the run."""
-    if not FILE.exists():
-        return {}
-    content = json.loads(FILE.read_text(encoding="utf-8"))
-    return {
-        key: Measured(
-            tuple(found["wrong"]),
-            tuple(map(tuple, found["bins"])),
-            {name: tuple(values) for name, values in found["accuracy"].items()},
-            tuple(found["foreign"]),
-        )
-        for key, found in content.items()
-    }
+    return _STORED.validate_json(FILE.read_bytes()) if FILE.exists() else {}
 
 
 def save(found: dict[str, Measured]) -> None:
@@ -172,11 +165,9 @@ def kept() -> dict[str, Record]:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    data, found = load_mnist(ROOT / "data"), load()  # the study's, whatever $MNIST_ROOT names
-    networks = kept()
-    if found.keys() - networks.keys():
-        found = {key: value for key, value in found.items() if key in networks}
-        save(found)
+    data, networks = load_mnist(ROOT / "data"), kept()  # whatever $MNIST_ROOT names
+    found = {key: value for key, value in load().items() if key in networks}
+    save(found)
     for key, run in networks.items():
         if key not in found:
             found[key] = measure(run, data)

@@ -79,9 +79,8 @@ def wanted_runs(
     changed = dataclasses.replace(
         named, recipe=_recipe(named.recipe, recipe), config=_changed("config", named.config, config)
     )
-    same = (changed.config, changed.recipe) == (named.config, named.recipe)
     if seeds is None:
-        seeds = named.seeds if same else (0,)
+        seeds = named.seeds if changed == named else (0,)
     elif not isinstance(seeds, Iterable):
         seeds = (seeds,)
     seeds = [check(Seed, seed, "seed") for seed in seeds]
@@ -100,11 +99,9 @@ def _settings(experiment: Experiment) -> dict:
 
 def _name(name: str, changed: Experiment) -> str:
     """The name of that experiment in the study, or one of its own for a variation."""
-    if _settings(changed) == _settings(EXPERIMENTS[name]):
-        return name
-    for other, experiment in EXPERIMENTS.items():
-        if _settings(experiment) == _settings(changed):
-            return other
+    for known in (name, *EXPERIMENTS):
+        if _settings(EXPERIMENTS[known]) == _settings(changed):
+            return known
     digits = Run("0", **_settings(changed)).key("")[:8]
     return f"{name}-varied-{digits}"
 

@@ -23,7 +23,7 @@ import torch
 from models import Network, SeparableNetwork, build
 from utils.borders import first_line
 from utils.data import ROOT, Dataset
-from utils.engine import ENGINE_VERSION, Engine, best_engine, processor, reference_engine
+from utils.engine import ENGINE_VERSION, best_engine, processor, reference_engine
 from utils.files import atomic_file, write_atomically
 from utils.measure import right
 from utils.records import (
@@ -119,7 +119,7 @@ def load_network(record: Record) -> Network | SeparableNetwork:
     if not os.path.lexists(path):
         raise RecordError(
             f"{path} is not there; weights are kept for seed 0 of each experiment and for all "
-            "seeds of finals, but for no search"
+            "seeds of finals, for no search, trial or reference"
         )
     try:
         with numpy.load(path, allow_pickle=False) as arrays:
@@ -170,7 +170,6 @@ def train(
     data: Dataset,
     folder: Path,
     *,
-    engine: Engine | None = None,
     report: Callable[[EpochRow], None] = lambda row: None,
     progress: Callable[[float], None] = lambda epochs: None,
 ) -> Record:
@@ -182,13 +181,12 @@ def train(
         RunInterruptedError: after Ctrl-C.
     """
     check_writable(folder)
-    engine = engine or (reference_engine() if run.reference else best_engine())
     result = fit(
         run.config,
         run.recipe,
         data,
         run.seed,
-        engine=engine,
+        engine=reference_engine() if run.reference else best_engine(),
         measure_test=run.measure_test,
         report=report,
         progress=progress,

@@ -243,11 +243,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _range(text: str) -> range:
-    """'2-4' -> 2, 3, 4; '2' -> 2.
-
-    Raises:
-        ValueError: if the first number is the larger one, or the range is absurdly long.
-    """
+    """'2-4' -> 2, 3, 4; '2' -> 2."""
     first, _, last = text.partition("-")
     numbers = range(int(first), int(last or first) + 1)
     if not numbers:

@@ -179,9 +179,8 @@ class Trainer:
             checked_on, _ = self._measure(validation)
         if test is not None:
             measured, self.confusion = self._measure(test)
-        if not all(
-            math.isfinite(loss) for loss in (checked_on[0], measured[0]) if loss is not None
-        ):
+        losses = [loss for loss in (checked_on[0], measured[0]) if loss is not None]
+        if not all(map(math.isfinite, losses)):
             raise NonFiniteLossError(f"loss is not finite after epoch {epoch}; {REMEDY}")
         if self.plateau:
             on_test = self.recipe.schedule == "plateau on test"
@@ -294,12 +293,8 @@ def _floating(network: nn.Module) -> list[Tensor]:
 
 
 def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.Optimizer:
-    kind = torch.device(engine.device).type
-    common = {
-        "lr": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay,
-        "fused": kind in ("cpu", "cuda"),
-    }
+    fused = torch.device(engine.device).type in ("cpu", "cuda")
+    common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": fused}
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **common, capturable=engine.graph)
     momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}

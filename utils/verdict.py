@@ -59,9 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.json:
         print(
             f"The brief: test accuracy of {TARGET_ACCURACY} % or more in each of the last five "
-            f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n"
-        )
-        print(
+            f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n\n"
             "experiment         seed  parameters  epochs  train %  test %  worst of last five"
             "  the brief"
         )

@@ -33,8 +33,8 @@ def usable() -> bool:
 def fuse(network: nn.Module) -> nn.Module:
     """Swap compiled layers into every `nn.Sequential` of `network`, in place; returns it.
 
-    [BatchNorm2d] activation [Dropout] becomes one layer under the first one's name, so that the
-    state dict stays the same; 2x2 max pools are swapped, too.
+    BatchNorm2d [activation] [Dropout] and ReLU [Dropout] become one layer under the first one's
+    name, so that the state dict stays the same; 2x2 max pools are swapped, too.
     """
     from utils.fast import layers
 

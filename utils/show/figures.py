@@ -1,6 +1,6 @@
 """How every figure looks: Okabe-Ito colours, white ground, the message in the title, a text for it.
 
-The modules beside this one draw; each of their functions returns a figure, which `show` displays.
+The modules beside this one draw: what they return as a figure, `show` displays.
 """
 
 import base64
@@ -53,22 +53,18 @@ def show(figure: Figure) -> None:
     pyplot.close(figure)
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
+def sized(width: float, height: float, title: str, alt: str, panels: tuple[int, int] = (1, 1)):
+    """A figure of one panel, or of rows and columns of them, and its axes. Sizes in inches."""
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(size[0] * 11.5)), x=0.01, ha="left")
+        figure, axes = pyplot.subplots(*panels, figsize=(width, height), layout="constrained")
+    figure.suptitle(textwrap.fill(title, int(width * 11.5)), x=0.01, ha="left")
     figure.alt = f"{alt}. {title}."
     return figure, axes
 
 
-def sized(width: float, height: float, title: str, alt: str):
-    """A figure of one panel, and its axes. Sizes in inches."""
-    return _figure(1, 1, (width, height), title, alt)
-
-
 def grid(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
     """A figure of many panels without frames, and their axes as [rows, columns]."""
-    figure, axes = _figure(rows, columns, size, title, alt)
+    figure, axes = sized(*size, title, alt, (rows, columns))
     axes = numpy.reshape(axes, (rows, columns))
     for axis in axes.flat:
         axis.axis("off")

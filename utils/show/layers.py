@@ -22,7 +22,7 @@ class LayerRow:
     @property
     def spatial(self) -> bool:
         """Whether it looks at space or mixes channels, and does not merely work on each value."""
-        return self.layer.startswith(("conv", "depthwise", "max", "average"))
+        return self.layer.startswith(("conv", "depthwise", "max", "average", "gate"))
 
     def followed_by(self, after: "LayerRow") -> "LayerRow":
         """The row that has the next one's layers and parameters in it, too."""
@@ -42,9 +42,9 @@ def layer_rows(config: Config) -> list[LayerRow]:
     rows: list[LayerRow] = []
     field = jump = 1
 
-    def visit(layer: nn.Module, _, output: torch.Tensor) -> None:
+    def visit(layer: nn.Module, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
         nonlocal field, jump
-        kernel, stride = _window(layer)
+        kernel, stride = _window(layer, given[0].shape[-1])
         field, jump = field + (kernel - 1) * jump, jump * stride
         count = sum(parameter.numel() for parameter in layer.parameters())
         work = output[0, 0].numel() * layer.weight.numel() if isinstance(layer, nn.Conv2d) else 0
@@ -63,8 +63,13 @@ def layer_rows(config: Config) -> list[LayerRow]:
     return rows
 
 
-def _window(layer: nn.Module) -> tuple[int, int]:
-    """Kernel size and stride of a layer; 1 and 1 if it looks at single pixels."""
+def _window(layer: nn.Module, width: int) -> tuple[int, int]:
+    """Kernel size and stride of a layer whose input is so wide; 1 and 1 if it sees single pixels.
+
+    A gate sees all of its input, and scales it in place.
+    """
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        return width, 1
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return 1, 1
     both = layer.kernel_size, layer.stride
@@ -80,6 +85,8 @@ def _name(layer: nn.Module) -> str:
         case nn.MaxPool2d() | nn.AvgPool2d():
             kind = "max" if isinstance(layer, nn.MaxPool2d) else "average"
             return f"{kind} pool {layer.kernel_size}x{layer.kernel_size}"
+        case nn.AdaptiveAvgPool2d():
+            return "gate: average of a channel"
         case nn.Dropout():
             return f"dropout {layer.p}"
     return "batch norm" if isinstance(layer, nn.BatchNorm2d) else type(layer).__name__

@@ -220,9 +220,7 @@ def seed_spread(runs: Sequence[Record]) -> str:
 def foreign_digits(runs: Sequence[Record]) -> str:
     """How recorded networks read other people's digits: prepared as MNIST, and merely enlarged."""
     kept = measured.of(runs)
-    prepared, plain = (
-        spread(list(shares)) for shares in zip(*(e.foreign for e in kept), strict=True)
-    )
+    prepared, plain = map(spread, zip(*(each.foreign for each in kept), strict=True))
     return (
         f"{runs[0].run.name}: {prepared} of the digits right when prepared as MNIST, "
         f"{plain.short()} when merely enlarged"

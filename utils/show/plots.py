@@ -91,24 +91,16 @@ def called(name: str) -> str:
 def brief_line(axes) -> None:
     """A dashed line at the accuracy that the brief asks for."""
     axes.axhline(TARGET_ACCURACY, color=BLACK, linestyle="--", linewidth=1)
-    axes.annotate(
-        f"the brief: {TARGET_ACCURACY} %",
-        (0.01, TARGET_ACCURACY),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        fontsize=10,
-    )
+    style = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 10}
+    axes.annotate(f"the brief: {TARGET_ACCURACY} %", (0.01, TARGET_ACCURACY), (0, 3), **style)
 
 
 def tried(run: Record, recorded: list[Record]) -> Figure:
     """A run of one's own over the spread of the recorded seeds, epoch by epoch."""
     same = any(run.key == other.key for other in recorded)
-    title = (
-        f"Nothing changed yet: {called(run.run.name)}, seed {run.run.seed}, as recorded"
-        if same
-        else inside(run, recorded)
-    )
+    title = inside(run, recorded)
+    if same:
+        title = f"Nothing changed yet: {called(run.run.name)}, seed {run.run.seed}, as recorded"
     alt = "Test accuracy over the epochs: one run, and recorded ones"
     figure, axes = sized(8, 3.4, title, alt)
     rows = list(zip(*(other.test_accuracy for other in recorded), strict=True))
