@@ -165,7 +165,7 @@ def kept() -> dict[str, Record]:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    data, networks = load_mnist(ROOT / "data"), kept()  # whatever $MNIST_ROOT names
+    data, networks = load_mnist(ROOT / "data"), kept()  # the study's, whatever $MNIST_ROOT is
     found = {key: value for key, value in load().items() if key in networks}
     save(found)
     for key, run in networks.items():
