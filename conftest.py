@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+collect_ignore_glob = ["**/._*"]  # what macOS leaves beside files
 ROOT = Path(__file__).resolve().parent
 _RUNS = tempfile.TemporaryDirectory(prefix="mnist-runs-")  # removed when pytest ends
 

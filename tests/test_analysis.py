@@ -24,8 +24,9 @@ from utils.analysis import (
     wobble,
 )
 from utils.commands import status
+from utils.records import sealed
 from utils.runs import study
-from utils.store import STUDY, load_all
+from utils.store import STUDY, load, load_all
 
 
 def altered(record, **fields):
@@ -193,6 +194,20 @@ def test_verdict_looks_at_weights_where_asked(tmp_path, capsys):
     assert status(lambda: verdict_command.main([*options, "--verify"])) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(weights) in line
+
+
+def test_verdict_believes_no_record_under_another_models_name(tmp_path, capsys):
+    for name in ("1", "2"):
+        shutil.copytree(STUDY / name, tmp_path / name, ignore=lambda *_: ["seed-01.json"])
+    path = tmp_path / "2" / "seed-00.json"
+    record = load(path)
+    path.write_text(sealed(replace(record, run=replace(record.run, name="9"))))
+    assert verdict_command.main(["--records", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"{path} is left out: it says that it is of 9, whose network or recipe")
+    assert not [row for row in output.out.splitlines() if row.startswith("9")]
+    assert [row for row in output.out.splitlines() if row.startswith("1 ")]
 
 
 def test_verdict_without_records_or_with_a_damaged_one(tmp_path, capsys):

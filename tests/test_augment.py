@@ -108,6 +108,22 @@ def test_the_wildest_warps_stay_inside_the_compiled_batch(mnist):
     assert got.max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("index", "matrix", "message"),
+    [
+        ([0, 7], [[1.0, 0, 0], [0, 1, 0]], "index: images are numbered 0 to 6"),
+        ([0, -1], [[1.0, 0, 0], [0, 1, 0]], "index: images are numbered 0 to 6"),
+        ([0, 1], [[1.0, 0, math.nan], [0, 1, 0]], r"matrices: expected \[2, 2, 3\] of finite"),
+        ([0, 1], [[math.inf, 0, 0], [0, 1, 0]], r"matrices: expected \[2, 2, 3\] of finite"),
+        ([0, 1, 2], [[1.0, 0, 0], [0, 1, 0]], r"matrices: expected \[3, 2, 3\]"),
+    ],
+)
+def test_what_compiled_code_would_crash_at_is_refused(mnist, index, matrix, message):
+    matrices = torch.tensor([matrix, matrix])
+    with pytest.raises(ValueError, match=message):
+        fast.warped_batch(mnist.train.images[:7], torch.tensor(index), matrices, (0.0, 1.0))
+
+
 def test_a_batch_is_the_warped_and_normalised_images(mnist):
     index = torch.tensor([5, 3, 5])
     matrices = draw(Recipe(rotations=(15.0,)), 3)

@@ -300,6 +300,13 @@ def test_a_folder_that_may_not_be_looked_into(raw, monkeypatch):
     assert text.endswith("cannot be read: Permission denied")
 
 
+def test_a_root_that_cannot_be(tmp_path):
+    assert "File name too long" in refusal(tmp_path / ("n" * 300))
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert "no MNIST files in" in refusal(tmp_path / "a")
+
+
 def test_validation_split_is_fixed_stratified_and_disjoint(mnist):
     fit, validation = split_validation(mnist.train)
     assert (len(fit), len(validation)) == (55_000, 5_000)

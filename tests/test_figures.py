@@ -1,4 +1,5 @@
 import base64
+import copy
 import io
 from dataclasses import replace
 
@@ -56,7 +57,13 @@ def test_figures_of_records(found, check):
     dots = [dot for dot in every.axes[0].collections if len(dot.get_offsets())]
     assert sum(any(dot.get_facecolor()[0][:3] != (1, 1, 1)) for dot in dots) == met < total
     check(plots.forest(findings.effects()))
-    check(sizes.frontier(found, PUBLIC))
+    beside = check(sizes.frontier(found, PUBLIC)).legends[0].texts
+    assert any(PUBLIC[0].source in text.get_text() for text in beside)
+    elsewhere = [copy.copy(run) for run in found["9"]]
+    for run in elsewhere:  # `replace` would find that the parts disagree
+        object.__setattr__(run, "data_checksum", "0123")
+    alone = check(sizes.frontier({"9": elsewhere}, PUBLIC)).legends[0].texts
+    assert not any(PUBLIC[0].source in text.get_text() for text in alone)
     check(plots.tried(found["4"][0], found["4"][1:]))
     tried = trials.outcomes("best-trial")
     whole = [each for each in tried if "epochs" not in each.name]  # short ones are left out

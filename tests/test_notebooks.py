@@ -15,7 +15,7 @@ from utils.data import ROOT
 from utils.findings import sentences
 from utils.runs import study
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
 CONTROLS = sorted((ROOT / "tests" / "notebooks").glob("*.ipynb"))
 MARKER = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE_\w+)(.*)")
 

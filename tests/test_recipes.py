@@ -127,7 +127,7 @@ def test_published_parameters_are_those_of_our_networks():
         ({"schedule": "cosine"}, "schedule: .*'constant', 'plateau'.*'linear', not 'cosine'"),
         ({"momentum": 1.0}, "momentum: .*less than 1, not 1.0"),
         ({"ema_decay": 1.0}, "ema_decay: .*less than 1, not 1.0"),
-        ({"scale": 1.0}, "scale: .*less than 1, not 1.0"),
+        ({"scale": 0.99999999}, "scale: .*less than or equal to 0.9, not 0.99999999"),
         ({"translate": -0.1}, "translate: .*greater than or equal to 0, not -0.1"),
         ({"weight_decay": -1.0}, "weight_decay: .*greater than or equal to 0, not -1.0"),
         ({"label_smoothing": 0.1}, "label_smoothing: unexpected keyword argument"),

@@ -24,7 +24,7 @@ def assert_refused(path, message=None):
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert "is damaged" in str(caught.value)
-    assert "or delete it to train the run again" in str(caught.value)
+    assert "or delete the run's .json and .npz to train it again" in str(caught.value)
 
 
 def test_the_key_names_everything_that_decides_a_run():

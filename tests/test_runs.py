@@ -25,6 +25,7 @@ from utils.training import EpochRow
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
+    (tmp_path / "records").mkdir()
     monkeypatch.setenv("MNIST_RECORDS", str(tmp_path / "records"))
     monkeypatch.setenv("MNIST_RUNS", str(tmp_path / "runs"))
 

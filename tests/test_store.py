@@ -1,19 +1,21 @@
 import errno
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
 
 from models import MODELS
 from tests.conftest import QUICK, RUN
 from utils import store
 from utils.engine import ENGINE_VERSION, Engine
-from utils.files import write_atomically
+from utils.files import PART, atomic_file, write_atomically
 from utils.records import RecordError, Run, RunInterruptedError, sealed, unsealed
-from utils.store import load, load_all, load_network, train, verify
+from utils.store import load, load_all, load_network, train, verify, weights_checksum
 from utils.training import NonFiniteLossError, predict
 
 
@@ -93,6 +95,46 @@ def test_other_weights_than_recorded(record, small, tmp_path):
         verify(record, small)
 
 
+def test_weights_that_are_no_file_are_not_waited_for(record, small):
+    record.weights_path.unlink()
+    os.mkfifo(record.weights_path)
+    with pytest.raises(RecordError, match="it is no file"):
+        verify(record, small)
+    record.weights_path.unlink()
+    record.weights_path.symlink_to("nowhere")
+    with pytest.raises(RecordError, match="it is no file"):
+        verify(record, small)
+
+
+def test_numbers_of_another_type_are_none_of_this_network(record):
+    with numpy.load(record.weights_path) as arrays:
+        wide = {name: arrays[name].astype(numpy.float64) for name in arrays.files}
+    numpy.savez(record.weights_path, **wide)
+    digest = weights_checksum({name: torch.from_numpy(array) for name, array in wide.items()})
+    with pytest.raises(RecordError, match="its numbers are of another type"):
+        load_network(replace(record, weights_sha256=digest))
+
+
+@pytest.mark.parametrize("method", ["read_text", "read_bytes"])
+def test_what_cannot_be_read_is_not_called_damaged(record, method, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, method, refuse)
+    store._load.cache_clear()
+    with pytest.raises(RecordError, match="cannot be read: Permission denied"):
+        load_network(load(record.path))
+
+
+def test_folders_that_cannot_be_looked_into_are_named(record, tmp_path, monkeypatch):
+    with pytest.raises(RecordError, match=r"typo cannot be looked into \(No such file"):
+        load_all([tmp_path / "typo"])
+    monkeypatch.setenv("MNIST_RUNS", str(tmp_path / "none yet"))
+    assert load_all([tmp_path / "none yet"]) == {}
+    with pytest.raises(RecordError, match=r"json cannot be looked into \(Not a directory"):
+        load_all([record.path])
+
+
 def test_missing_weights_leave_the_history_replayable(record, small):
     record.weights_path.unlink()
     assert not verify(record, small)
@@ -149,6 +191,31 @@ def test_a_full_disk_after_training_is_one_line(small, tmp_path, monkeypatch):
     ):
         train(RUN, small, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_disk_that_is_full_at_the_last_byte_leaves_no_part(tmp_path):
+    def store_all():
+        with atomic_file(tmp_path / "file") as part:
+            part.write(b"in a buffer")
+            part.file.raw.close()  # so that neither flush nor close can write it
+            part.flush()
+
+    with pytest.raises((OSError, ValueError)):
+        store_all()
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_of_dead_processes_are_removed_and_no_others(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "4").mkdir()
+    owners = (f"{PART}{ended.pid}-x", f"4/{PART}{ended.pid}-y", f"{PART}{os.getpid()}-x",
+              f".part-elsewhere-{ended.pid}-x")  # fmt: skip
+    for name in owners:
+        (tmp_path / name).touch()
+    store.check_writable(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"4", *owners[2:]}
+    assert not list((tmp_path / "4").iterdir())
 
 
 def test_a_record_that_is_no_file(record):

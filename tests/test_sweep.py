@@ -80,6 +80,7 @@ def test_ranges_and_lists():
         (["--store", ""], "--store must name a folder"),
         (["--jobs", "0"], "--jobs must be 1 to 1000, not 0"),
         (["--address", "tcp://127.0.0.1:1", "--jobs", "2"], "--jobs is for this machine"),
+        (["--address", " "], "--address must name a Dask scheduler"),
     ],
 )
 def test_a_wrong_argument_is_one_line(options, message, capsys):
@@ -91,7 +92,7 @@ def test_a_wrong_argument_is_one_line(options, message, capsys):
 def test_an_error_without_text_has_a_line_too():
     assert first_line(ValueError()) == "ValueError"
     assert first_line(MemoryError("\nsecond")) == "MemoryError"
-    assert first_line(OSError("first\nsecond")) == "first"
+    assert first_line(OSError("first\nsecond")) == first_line(OSError("first\rsecond")) == "first"
 
 
 def test_a_sweep_hears_its_own_events_alone():
@@ -245,6 +246,21 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(
     assert sorted(started.values()) == [1] * finished + [2] * (3 - finished)
     assert finished < 3
     assert not complaints(errors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_interrupted_while_its_workers_start(number, small_root, tmp_path):
+    process = command(small_root, tmp_path, "--models", "8", "--seeds", "0-3", "--jobs", "2")
+    wait_for(lambda: workers_of(process), process)
+    if number == signal.SIGINT:  # as a terminal does
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    (line,) = complaints(errors)
+    assert line.startswith("interrupted; finished runs are in ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):

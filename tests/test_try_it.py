@@ -23,7 +23,7 @@ PROPOSED = {
 }
 CELLS = {
     (path.stem, index): cell.source
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for path in sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
     for index, cell in enumerate(nbformat.read(path, as_version=4).cells)
     if cell.cell_type == "code" and "\ntry_it(" in cell.source
 }

@@ -53,7 +53,7 @@ def stamp(address: str, root: Path = ROOT) -> list[Path]:
         ValueError: if the address is malformed; nothing is written then.
     """
     address = check_address(address)
-    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    notebooks = sorted((root / "notebooks").glob("[!.]*.ipynb"))
     changed = [root / "tools" / "address.txt", root / "README.md", *notebooks]
     write_atomically(changed[0], address + "\n")
     badges = " ".join(filter(None, (badge(address, path.name) for path in notebooks)))

@@ -33,8 +33,10 @@ def main() -> int:
         f"{len(recorded)} records hold, {measured} networks were measured again and agree, "
         f"{missing or 'no'} runs are missing ({time.perf_counter() - started:.0f} s)"
     )
-    strangers = recorded.keys() - set().union(*wanted.values())
-    for record in (record for key, record in recorded.items() if key in strangers):
+    strangers = [
+        record for key, record in recorded.items() if key not in wanted.get(record.run.name, ())
+    ]
+    for record in strangers:
         print(
             f"{record.path} is of no experiment of the plan: its network, recipe or seeds were "
             "edited after it ran; put them back, or give the new ones a name of their own",

@@ -162,7 +162,7 @@ def sources(draw: bool) -> None:
 
 def contents(draw: bool) -> str:
     """The table of contents, hidden at the end of the first page."""
-    steps = sorted(f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb"))
+    steps = sorted(f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("[!.]*.ipynb"))
     pages = [*(["draw"] if draw else []), *steps]
     more = [
         "docs/plan",

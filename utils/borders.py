@@ -71,7 +71,7 @@ def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> s
     loc = list(first["loc"])
     if loc and isinstance(loc[0], int) and loc[0] < len(fields):
         loc[0] = fields[loc[0]]
-    where = ".".join([name, *map(str, loc)])
+    where = "".join(c if c.isprintable() else "?" for c in ".".join([name, *map(str, loc)]))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message  # our own words, which name the field
@@ -86,4 +86,4 @@ def brief(value: object) -> str:
 
 def first_line(error: object) -> str:
     """One line of an error, whose text may be empty."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    return (str(error) or " ").splitlines()[0].strip() or type(error).__name__

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -71,6 +72,32 @@ def status(main: Callable[[], int]) -> int:
             print(f"the output could not be written: {out.lost.strerror}", file=err)
             code = code or 1
     return code
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """Within, an interrupt waits for the end of the block, and what is started never hears Ctrl-C.
+
+    A terminal sends that to all processes, and one that is still importing would show a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+    heard: list[int] = []
+    kept = {number: signal.getsignal(number) for number in INTERRUPTS}
+    for number, handler in kept.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _: heard.append(number))
+    hush = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+    hush(signal.SIG_BLOCK, {signal.SIGINT})  # threads and processes inherit it
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        hush(signal.SIG_UNBLOCK, {signal.SIGINT})
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 @contextlib.contextmanager

@@ -74,9 +74,9 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
     """
     # A relative $MNIST_ROOT lies in the project, wherever a notebook runs.
     root = root or ROOT / os.path.expanduser(os.environ.get("MNIST_ROOT") or "data")
-    root = Path(os.path.expanduser(root)).resolve()
-    folders = [root / "MNIST" / "raw", root / "raw", root, *sorted(root.glob("*/raw"))]
+    root = Path(os.path.abspath(os.path.expanduser(root)))  # resolve() raises where links loop
     try:
+        folders = [root / "MNIST" / "raw", root / "raw", root, *sorted(root.glob("*/raw"))]
         paths = next(filter(None, map(_files, folders)), None)
         if paths is None:
             seen = sorted(path.name for path in root.glob("[!.]*"))[:5] if root.is_dir() else []

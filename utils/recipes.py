@@ -42,7 +42,7 @@ class Recipe:
     # Warps of the training images, one of its own for every image and epoch.
     rotations: Annotated[tuple[Degrees, ...], Listed] = ()  # each adds a uniform [-r, r]
     translate: Share = 0.0  # share of the side; uniform [-t, t] along each axis
-    scale: Share = 0.0  # zoom factor uniform in [1 - s, 1 + s]
+    scale: Annotated[float, Field(ge=0, le=0.9)] = 0.0  # zoom factor uniform in [1 - s, 1 + s]
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0  # degrees, uniform [-s, s]
     calm_epochs: Annotated[int, Field(ge=0)] = 0  # at the end, with warps times `calm`
     calm: Share = 1 / 3

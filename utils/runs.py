@@ -49,7 +49,9 @@ def runs(
         RecordError: if a record is damaged, or a new one cannot be stored.
         NonFiniteLossError, RunInterruptedError: finished runs stay stored.
     """
-    data = data or load_mnist()
+    data = load_mnist() if data is None else data
+    if not isinstance(data, Dataset):
+        raise ValueError(f"data: expected what load_mnist() returns, not {brief(data)}")
     stored = load_all()
     pairs = [
         (run, stored.get(run.key(data.checksum)))
@@ -92,7 +94,12 @@ def wanted_runs(
     ]
 
 
-def _settings(experiment: Experiment) -> dict:
+def named_rightly(run: Run) -> bool:
+    """Whether a run is of the experiment whose name it bears, as that stands today."""
+    return run.name not in EXPERIMENTS or _settings(EXPERIMENTS[run.name]) == _settings(run)
+
+
+def _settings(experiment: Experiment | Run) -> dict:
     names = ("config", "recipe", "measure_test", "reference")
     return {name: getattr(experiment, name) for name in names}
 

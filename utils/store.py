@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import io
 import math
 import os
 import platform
@@ -24,7 +25,7 @@ from models import Network, SeparableNetwork, build
 from utils.borders import first_line
 from utils.data import ROOT, Dataset
 from utils.engine import ENGINE_VERSION, best_engine, processor, reference_engine
-from utils.files import atomic_file, write_atomically
+from utils.files import atomic_file, remove_parts, write_atomically
 from utils.measure import right
 from utils.records import (
     Record,
@@ -63,19 +64,30 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
     """All records by key, in order of name and seed; of two with one key the first folder's counts.
 
     Raises:
-        RecordError: if one is damaged.
+        RecordError: if one is damaged, or a folder that somebody named is not there.
     """
     found: dict[str, Record] = {}
     for folder in record_folders() if folders is None else folders:
-        try:
-            paths = list(folder.glob("[!.]*/seed-*.json"))
-        except OSError as error:
-            raise RecordError(f"{folder} cannot be looked into: {error.strerror}") from None
-        for path in paths:
+        for path in _records_in(folder):
             record = load(path)
             found.setdefault(record.key, record)
     order = sorted(found.values(), key=lambda r: (r.run.model or math.inf, r.run.name, r.run.seed))
     return {record.key: record for record in order}
+
+
+def _records_in(folder: Path) -> list[Path]:
+    """The records of a folder; unlike `Path.glob`, which skips them, it names unreadable ones."""
+    if folder in (STUDY, runs_folder()) and not os.path.lexists(folder):
+        return []  # nothing was stored yet
+    try:
+        groups = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+        paths = [path for group in groups for path in group.iterdir()]
+    except OSError as error:
+        raise RecordError(
+            f"{error.filename} cannot be looked into ({error.strerror}); expected a folder of "
+            "records, as records/ is"
+        ) from None
+    return sorted(path for path in paths if path.match("seed-*.json"))
 
 
 def load(path: Path) -> Record:
@@ -97,6 +109,8 @@ def load(path: Path) -> Record:
 def _load(path: Path, mtime: int, size: int) -> Record:
     try:
         return dataclasses.replace(unsealed(path.read_text(encoding="utf-8")), path=path)
+    except OSError:
+        raise  # to be named as what it is
     except Exception as error:  # e.g. torch's own, at a network too large to be
         raise damaged(path, first_line(error)) from None
 
@@ -105,7 +119,7 @@ def damaged(path: Path, fault: str) -> RecordError:
     """An error that names file, fault and remedy."""
     return RecordError(
         f"record {path} is damaged ({fault}); restore it, e.g. with 'git checkout -- {path}', "
-        "or delete it to train the run again"
+        "or delete the run's .json and .npz to train it again"
     )
 
 
@@ -121,14 +135,23 @@ def load_network(record: Record) -> Network | SeparableNetwork:
             f"{path} is not there; weights are kept for seed 0 of each experiment and for all "
             "seeds of finals, for no search, trial or reference"
         )
+    if not path.is_file():
+        raise damaged(path, "it is no file")  # but a pipe, say, which would be waited for
     try:
-        with numpy.load(path, allow_pickle=False) as arrays:
+        content = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        with numpy.load(content, allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         if weights_checksum(state) != record.weights_sha256:
             raise ValueError("the weights are not those of the record")
         with torch.device("meta"):
             network = build(record.run.config)
+        kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
         network.load_state_dict(state, assign=True)
+        if kinds != {name: tensor.dtype for name, tensor in state.items()}:
+            raise ValueError("its numbers are of another type")
     except Exception as error:  # zip and array readers raise a dozen kinds at damaged bytes
         raise damaged(path, first_line(error)) from None
     # The layout in which a CPU convolves fastest, above all each channel alone.
@@ -209,7 +232,7 @@ def place(path: Path, key: str, folder: Path) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder if need be.
+    """Make the folder if need be, and clear it of what killed processes left half written.
 
     Raises:
         RecordError: if nothing can be stored in it.
@@ -217,7 +240,7 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            remove_parts(folder)
     except OSError as error:
         raise RecordError(
             f"cannot store runs in {folder} ({error.strerror}); make it writable, or name "

@@ -23,7 +23,7 @@ from distributed import Client, LocalCluster, Security, TimeoutError, as_complet
 from distributed.comm import connect, get_address_host_port
 
 from utils.borders import OneLineError, first_line
-from utils.commands import status
+from utils.commands import status, undisturbed
 from utils.data import Dataset, load_mnist
 from utils.engine import ENGINE_VERSION
 from utils.experiments import EXPERIMENTS, get_experiment
@@ -73,11 +73,11 @@ def sweep(
         ClusterError: if the cluster cannot be used.
     """
     data = load_mnist()
+    check_writable(folder)
     stored = load_all([folder])
     by_key = {run.key(data.checksum): run for run in wanted}
     todo = {key: run for key, run in by_key.items() if key not in stored}
     print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
-    check_writable(folder)
     failures = []
     if todo:
         with connected(address, workers) as client, Display(client, todo) as display:
@@ -103,17 +103,12 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
                 get_address_host_port(address)  # a client of a malformed one could not be closed
                 asyncio.run(_answered(address))
             else:
-                cluster = LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    dashboard_address=None,
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # never taken already
-                    silence_logs=logging.CRITICAL,
-                )
-                stack.enter_context(cluster)
-            target = address or cluster
-            client = stack.enter_context(Client(target, timeout=PATIENCE, set_as_default=False))
-        except (OSError, ValueError, TypeError, RuntimeError, TimeoutError) as error:
+                with undisturbed():
+                    cluster = stack.enter_context(_local_cluster(workers))
+            with undisturbed():
+                client = Client(address or cluster, timeout=PATIENCE, set_as_default=False)
+                stack.enter_context(client)
+        except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
             if not address:
                 raise ClusterError(f"no workers can be started here: {first_line(error)}") from None
             raise ClusterError(
@@ -123,6 +118,16 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         if address:
             _check_workers(client)
         yield client
+
+
+def _local_cluster(workers: int | None) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # never taken already
+        silence_logs=logging.CRITICAL,
+    )
 
 
 async def _answered(address: str) -> None:
@@ -196,7 +201,8 @@ def _train_on_worker(
         figures = row.validation_accuracy if row.test_accuracy is None else row.test_accuracy
         worker.log_event(topic, {"key": key, "epoch": row.epoch, "accuracy": figures})
 
-    with tempfile.TemporaryDirectory() as folder:
+    # Dask clears the folder of a worker that was killed, at its next start.
+    with tempfile.TemporaryDirectory(dir=worker.local_directory) as folder:
         try:
             train(run, data, Path(folder), report=send)
         except Exception as error:  # one run's failure, whatever it is, leaves the others running
@@ -269,6 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
         if options.address and options.jobs:
             raise ValueError("--jobs is for this machine; a cluster has as many as its workers")
+        if options.address is not None and not options.address.strip():
+            raise ValueError("--address must name a Dask scheduler, such as tcp://10.0.0.1:8786")
         if not options.store.strip():
             raise ValueError("--store must name a folder")
         folder = Path(os.path.expanduser(options.store))

@@ -9,6 +9,7 @@ from utils.analysis import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
 from utils.commands import status
 from utils.data import load_mnist
 from utils.records import Record
+from utils.runs import named_rightly
 from utils.store import load_all, verify
 
 
@@ -52,6 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
         for record in load_all(options.records).values()
         if record.run.measure_test and record.data_checksum == data.checksum
     ]
+    strangers = [record for record in found if not named_rightly(record.run)]
+    for record in strangers:
+        found.remove(record)
+        print(
+            f"{record.path} is left out: it says that it is of {record.run.name}, whose network or "
+            "recipe is another today; give the run a name of its own",
+            file=sys.stderr,
+        )
     measured = sum(verify(record, data) for record in found) if options.verify else 0
     if not found:
         print("no runs are recorded; train some, e.g. with 'make run'", file=sys.stderr)
@@ -69,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         again = f"{measured} networks whose weights are kept were measured again and agree"
         looked = again if options.verify else "weights were not looked at: --verify does"
         print(f"\n{len(found)} records hold; {looked}")
-    return 0
+    return bool(strangers)
 
 
 if __name__ == "__main__":

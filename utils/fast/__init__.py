@@ -11,6 +11,8 @@ import sys
 import torch
 from torch import Tensor, nn
 
+HUGE = 1e30  # such coordinates of a warp would overflow where they are added up
+
 
 @functools.cache
 def usable() -> bool:
@@ -75,9 +77,17 @@ def _drop(stage: nn.Sequential, names: list[str], index: int) -> float:
 def warped_batch(
     images: Tensor, index: Tensor, matrices: Tensor, statistics: tuple[float, float]
 ) -> Tensor:
-    """`utils.augment.batch` in one compiled pass, on the CPU; arguments as there."""
+    """`utils.augment.batch` in one compiled pass, on the CPU; arguments as there.
+
+    Raises:
+        ValueError: for what compiled code would read beyond its arrays at.
+    """
     from utils.fast import spatial
 
+    if len(index) and not 0 <= index.min() <= index.max() < len(images):
+        raise ValueError(f"index: images are numbered 0 to {len(images) - 1}, not all of these are")
+    if matrices.shape != (len(index), 2, 3) or not (matrices.abs() < HUGE).all():
+        raise ValueError(f"matrices: expected [{len(index)}, 2, 3] of finite numbers")
     out = torch.empty(len(index), 1, *images.shape[1:], dtype=torch.float32)
     arrays = images.numpy(), index.numpy(), matrices.numpy()
     spatial.warp(*arrays, *statistics, out.squeeze(1).numpy())
