@@ -13,6 +13,9 @@ CORES := -n auto --dist loadfile
 # Unlike nbconvert's default template, this one keeps the figures' alternative texts.
 TEMPLATE := classic
 
+# An environment whose Python is gone is made anew.
+$(shell $(PY) -c '' 2>/dev/null || rm -f $(ENV)/installed)
+
 .DEFAULT_GOAL := help
 .PHONY: help env lab run test test-browser lint unit nbval site bench gpu evidence mutants notebooks clean
 

@@ -282,6 +282,6 @@ def build(model: int | Config) -> Network | SeparableNetwork:
         return SeparableNetwork(model)
     if isinstance(model, NetworkConfig):
         return Network(model)
-    if model not in MODELS:
+    if isinstance(model, bool) or model not in list(MODELS):  # a list compares, a dict hashes
         raise ValueError(f"unknown model {model!r}; the models are {', '.join(map(str, MODELS))}")
     return Network(MODELS[model])

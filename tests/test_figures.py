@@ -121,6 +121,8 @@ def test_gates_are_averaged_by_digit(mnist, check):
         for whole, part in zip(together, alone, strict=True):
             assert torch.allclose(whole[digit], part[digit], atol=1e-6)
     assert not torch.allclose(together[0][3], together[0][7], atol=1e-6)
+    without = Split(some.images[some.labels != 3], some.labels[some.labels != 3])
+    assert "nan" not in check(look.gates(network, without, (0.13, 0.31))).get_suptitle()
     assert not network.edges.gate.scale_activation._forward_hooks
     with pytest.raises(ValueError, match="has no gates"):
         look.gate_means(build(10), some, (0.13, 0.31))

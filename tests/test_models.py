@@ -137,6 +137,12 @@ def test_wrong_image_shape(shape):
         build(1)(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("model", [True, "9", [], {}, None])
+def test_what_is_no_number_of_a_model(model):
+    with pytest.raises(ValueError, match=r"unknown model .*; the models are 1, 2, 3.*10"):
+        build(model)
+
+
 def test_unknown_model_lists_the_valid_ones():
     with pytest.raises(ValueError, match=r"unknown model 11; the models are 1, 2, 3.*10"):
         build(11)

@@ -212,6 +212,8 @@ def test_a_variation_passes_through_every_table_and_figure(small):
         ({"seeds": [0, 1.5]}, "seed: .*not 1.5"),
         ({"seeds": "01"}, "seed: .*not '0'"),
         ({"seeds": [True]}, "seed: .*not True"),
+        ({"seeds": b"0"}, "seed: .*not b'0'"),
+        ({"data": []}, r"data: expected what load_mnist\(\) returns, not \[\]"),
     ],
 )
 def test_a_wrong_argument_is_one_line(small, arguments, message):

@@ -126,6 +126,11 @@ def test_what_cannot_be_read_is_not_called_damaged(record, method, monkeypatch):
         load_network(load(record.path))
 
 
+def test_what_is_no_record_has_no_network(record):
+    with pytest.raises(ValueError, match=r"expected a record, .* not \[Rec"):
+        load_network([record])
+
+
 def test_folders_that_cannot_be_looked_into_are_named(record, tmp_path, monkeypatch):
     with pytest.raises(RecordError, match=r"typo cannot be looked into \(No such file"):
         load_all([tmp_path / "typo"])

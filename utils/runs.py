@@ -83,7 +83,7 @@ def wanted_runs(
     )
     if seeds is None:
         seeds = named.seeds if changed == named else (0,)
-    elif not isinstance(seeds, Iterable):
+    elif isinstance(seeds, bytes) or not isinstance(seeds, Iterable):
         seeds = (seeds,)
     seeds = [check(Seed, seed, "seed") for seed in seeds]
     if not seeds:
@@ -174,18 +174,19 @@ def epoch_line(row: EpochRow) -> str:
 
 
 def study(
-    names: Iterable[str] | None = None, folders: list[Path] | None = None
+    names: Iterable[str | int] | str | int | None = None, folders: list[Path] | None = None
 ) -> dict[str, list[Record]]:
     """The recorded runs of many experiments by name, without verifying or training any.
 
     Args:
-        names: default the ten models, and those of the finals that have run.
+        names: one or more; default the ten models, and those of the finals that have run.
         folders: where to look; default `record_folders()`.
 
     Raises:
         ValueError: if no run of one of them is recorded.
         RecordError: if a record is damaged.
     """
+    names = (names,) if isinstance(names, str | int) else names
     checksum, stored = load_mnist().checksum, load_all(folders)
     found = {}
     for name in map(str, names or (*MODELS, *FINALS)):

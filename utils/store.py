@@ -22,7 +22,7 @@ import numpy
 import torch
 
 from models import Network, SeparableNetwork, build
-from utils.borders import first_line
+from utils.borders import brief, first_line
 from utils.data import ROOT, Dataset
 from utils.engine import ENGINE_VERSION, best_engine, processor, reference_engine
 from utils.files import atomic_file, remove_parts, write_atomically
@@ -127,8 +127,13 @@ def load_network(record: Record) -> Network | SeparableNetwork:
     """The trained network of a record, on the CPU, verified against the recorded checksum.
 
     Raises:
+        ValueError: for what is no record.
         RecordError: if the weights are missing or damaged, or are others than recorded.
     """
+    if not isinstance(record, Record):
+        raise ValueError(
+            f"expected a record, one of those that runs() returns, not {brief(record)}"
+        )
     path = record.weights_path
     if not os.path.lexists(path):
         raise RecordError(

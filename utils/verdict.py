@@ -74,10 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
     for record in found:
         print(as_json(record) if options.json else as_text(record))
-    if not options.json:
-        again = f"{measured} networks whose weights are kept were measured again and agree"
-        looked = again if options.verify else "weights were not looked at: --verify does"
-        print(f"\n{len(found)} records hold; {looked}")
+    again = f"{measured} networks whose weights are kept were measured again and agree"
+    looked = again if options.verify else "weights were not looked at: --verify does"
+    print(f"\n{len(found)} records hold; {looked}", file=sys.stderr if options.json else sys.stdout)
     return bool(strangers)
 
 

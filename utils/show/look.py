@@ -197,7 +197,8 @@ def _spreads(network: nn.Module, images: Tensor, statistics: tuple[float, float]
 def gates(network: nn.Module, test: Split, statistics: tuple[float, float]) -> Figure:
     """How far each gate (Squeeze-and-Excitation) opens on average, for each true digit."""
     found = gate_means(network, test, statistics)
-    apart = max(float((values.amax(0) - values.amin(0)).max()) for values in found)
+    seen = [values[values.isfinite().all(1)] for values in found]
+    apart = max(float((values.amax(0) - values.amin(0)).max()) for values in seen)
     title = f"What the gates let through depends on the digit: for one channel by up to {apart:.2f}"
     alt = f"Mean opening of every gate in {len(found)} stages, a row for each digit"
     figure, axes = grid(1, len(found), (8, 3.2), title, alt)
@@ -212,7 +213,7 @@ def gates(network: nn.Module, test: Split, statistics: tuple[float, float]) -> F
 
 
 def gate_means(network: nn.Module, test: Split, statistics: tuple[float, float]) -> list[Tensor]:
-    """Of each gate the mean factor by digit and channel, [10, C].
+    """Of each gate the mean factor by digit and channel, [10, C]; NaN for a digit without images.
 
     Raises:
         ValueError: for a network without gates.
