@@ -3,8 +3,10 @@ import math
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -203,15 +205,27 @@ def test_a_sweep_on_other_data_replaces_no_record(
     assert all(load_network(record) for record in after.values())
 
 
+class Talking(socketserver.BaseRequestHandler):
+    """A server of another kind, whose first letters read as an enormous number."""
+
+    def handle(self):
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
 def test_a_cluster_that_cannot_be_used_is_one_line(small_root, cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_ROOT", str(small_root))
     run = Run("4-quick", MODELS[4], QUICK)
     monkeypatch.setattr(sweep_module, "PATIENCE", 1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # such as a dashboard, or a web page
-        other = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        for address in ("tcp://127.0.0.1:9", other, "nonsense://", "tcp://"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,  # such as a dashboard, or a web page
+        socketserver.TCPServer(("127.0.0.1", 0), Talking) as talking,
+    ):
+        threading.Thread(target=talking.serve_forever, daemon=True).start()
+        others = (f"tcp://127.0.0.1:{s.getsockname()[1]}" for s in (silent, talking.socket))
+        for address in ("tcp://127.0.0.1:9", *others, "nonsense://", "tcp://"):
             with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address} "):
                 run_sweep([run], tmp_path, address=address)
+        talking.shutdown()
     monkeypatch.setattr(sweep_module, "PATIENCE", 10)
     address = cluster.scheduler_address
     monkeypatch.setattr(sweep_module, "ENGINE_VERSION", 99)

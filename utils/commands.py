@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TextIO
 
@@ -88,14 +89,17 @@ def undisturbed():
     for number, handler in kept.items():
         if callable(handler):
             signal.signal(number, lambda number, _: heard.append(number))
-    hush = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
-    hush(signal.SIG_BLOCK, {signal.SIGINT})  # threads and processes inherit it
+    hush = getattr(signal, "pthread_sigmask", None)  # Windows has none
+    if hush:
+        resource_tracker.ensure_running()  # later, it would unblock what is blocked here
+        hush(signal.SIG_BLOCK, {signal.SIGINT})  # threads and processes inherit it
     try:
         yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-        hush(signal.SIG_UNBLOCK, {signal.SIGINT})
+        if hush:
+            hush(signal.SIG_UNBLOCK, {signal.SIGINT})
         if heard:
             signal.raise_signal(heard[0])
 
