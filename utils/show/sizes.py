@@ -13,6 +13,8 @@ from utils.show.figures import BLACK, BLUE, VERMILION, grid, sized
 from utils.show.plots import brief_line, called
 from utils.trials import LOWEST_OF_A_FINAL, Outcome
 
+FLOOR = LOWEST_OF_A_FINAL - 0.6  # percent; a trial that ends lower is drawn there, with its figure
+
 
 def searched(found: Sequence[Outcome]) -> Figure:
     """Every trial by size and by the lowest accuracy of its last five epochs, against the rule.
@@ -30,8 +32,15 @@ def searched(found: Sequence[Outcome]) -> Figure:
     alt = "Lowest held-out accuracy of the last five epochs of each trial against its parameters"
     figure, axes = sized(8, 4, title, alt)
     for each in found:
-        place, face = (each.parameters, each.lowest), BLUE if each in through else "white"
-        axes.scatter(*place, s=45, facecolors=face, edgecolors=BLUE, linewidths=1.5, zorder=3)
+        height = max(each.lowest, FLOOR)
+        place, face = (each.parameters, height), BLUE if each in through else "white"
+        if height > each.lowest:
+            words = f"{each.name.partition('-trial-')[2]}: {each.lowest:.2f}"
+            axes.annotate(words, place, (8, -4), textcoords="offset points", fontsize=10)
+        marker = "v" if height > each.lowest else "o"
+        axes.scatter(
+            *place, s=45, marker=marker, facecolors=face, edgecolors=BLUE, linewidths=1.5, zorder=3
+        )
         if each in named:
             words = f"{named[each]}: {each.name.partition('-trial-')[2]}"
             axes.annotate(
@@ -39,7 +48,8 @@ def searched(found: Sequence[Outcome]) -> Figure:
             )
     needed = f"what a final needs: {LOWEST_OF_A_FINAL} %"
     axes.axhline(LOWEST_OF_A_FINAL, color=BLACK, linestyle="--", linewidth=1, label=needed)
-    axes.set(xlabel="parameters", ylabel="lowest of the last five, held-out images, %")
+    label = "lowest of the last five,\nheld-out images, %"
+    axes.set(xlabel="parameters", ylabel=label, ylim=(FLOOR - 0.04, None))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False, loc="lower right")
     return figure
