@@ -1,6 +1,7 @@
 """Tests and nbval see the committed records only, and store none of their own beside them."""
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,3 +16,5 @@ os.environ.setdefault("MNIST_DEVICE", "cpu")  # where runs repeat bit for bit
 os.environ["MNIST_RECORDS"] = str(ROOT / "records")
 os.environ["MNIST_RUNS"] = _RUNS.name
 os.environ.pop("MNIST_ROOT", None)
+if hasattr(signal, "SIGHUP"):  # which nohup has ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -84,11 +84,11 @@ def warped_batch(
     """
     from utils.fast import spatial
 
-    if len(index) and not 0 <= index.min() <= index.max() < len(images):
+    which, how = index.numpy(), matrices.numpy()
+    if len(which) and not 0 <= which.min() <= which.max() < len(images):
         raise ValueError(f"index: images are numbered 0 to {len(images) - 1}, not all of these are")
-    if matrices.shape != (len(index), 2, 3) or not (matrices.abs() < HUGE).all():
-        raise ValueError(f"matrices: expected [{len(index)}, 2, 3] of finite numbers")
+    if how.shape != (len(which), 2, 3) or not (abs(how) < HUGE).all():
+        raise ValueError(f"matrices: expected [{len(which)}, 2, 3] of finite numbers")
     out = torch.empty(len(index), 1, *images.shape[1:], dtype=torch.float32)
-    arrays = images.numpy(), index.numpy(), matrices.numpy()
-    spatial.warp(*arrays, *statistics, out.squeeze(1).numpy())
+    spatial.warp(images.numpy(), which, how, *statistics, out.squeeze(1).numpy())
     return out
