@@ -266,10 +266,10 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(
 def test_a_sweep_interrupted_while_its_workers_start(number, small_root, tmp_path):
     process = command(small_root, tmp_path, "--models", "8", "--seeds", "0-3", "--jobs", "2")
     wait_for(lambda: workers_of(process), process)
-    if number == signal.SIGINT:  # as a terminal does
-        os.killpg(process.pid, number)
-    else:
+    if number == signal.SIGTERM:
         process.send_signal(number)
+    else:  # as a terminal does
+        os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     (line,) = complaints(errors)

@@ -1,5 +1,6 @@
 """What the command lines share: an expected error is one line, lost output stops nothing."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -14,6 +15,7 @@ from utils.borders import OneLineError
 
 # Windows has no hang-up.
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+QUIET = INTERRUPTS - {signal.SIGTERM}  # which a terminal sends; by SIGTERM workers are ended
 INTERRUPTED = 130  # the status by which shells know Ctrl-C
 
 
@@ -68,6 +70,7 @@ def status(main: Callable[[], int]) -> int:
             print(error, file=err)
             code = 1
         finally:
+            atexit.register(_ignore_interrupts)  # while Python clears up: all is said and done
             out.flush()
         if out.lost and not isinstance(out.lost, BrokenPipeError):
             print(f"the output could not be written: {out.lost.strerror}", file=err)
@@ -75,11 +78,17 @@ def status(main: Callable[[], int]) -> int:
     return code
 
 
+def _ignore_interrupts() -> None:
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def undisturbed():
-    """Within, an interrupt waits for the end of the block, and what is started never hears Ctrl-C.
+    """Within, an interrupt waits for the end of the block, and what is started hears no terminal's.
 
-    A terminal sends that to all processes, and one that is still importing would show a traceback.
+    A terminal sends them to all processes, of which one that is still importing would show a
+    traceback, and Python's own, which watches over shared memory, would die.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone hears signals
         yield
@@ -91,15 +100,16 @@ def undisturbed():
             signal.signal(number, lambda number, _: heard.append(number))
     hush = getattr(signal, "pthread_sigmask", None)  # Windows has none
     if hush:
-        resource_tracker.ensure_running()  # later, it would unblock what is blocked here
-        hush(signal.SIG_BLOCK, {signal.SIGINT})  # threads and processes inherit it
+        hush(signal.SIG_BLOCK, QUIET)  # threads and processes inherit it
+        resource_tracker.ensure_running()  # now, since it unblocks SIGINT
+        hush(signal.SIG_BLOCK, QUIET)
     try:
         yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
         if hush:
-            hush(signal.SIG_UNBLOCK, {signal.SIGINT})
+            hush(signal.SIG_UNBLOCK, QUIET)
         if heard:
             signal.raise_signal(heard[0])
 
@@ -109,8 +119,7 @@ def _interruptible():
     """Within, the first signal raises KeyboardInterrupt and further ones are ignored."""
 
     def interrupt(*_):
-        for number in INTERRUPTS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_interrupts()
         raise KeyboardInterrupt
 
     kept = {number: signal.getsignal(number) for number in INTERRUPTS}

@@ -206,7 +206,7 @@ def _train_on_worker(
         try:
             train(run, data, Path(folder), report=send)
         except Exception as error:  # one run's failure, whatever it is, leaves the others running
-            return f"{run.title}: {first_line(error).replace(folder, '')}", {}
+            return f"{run.title}: {first_line(error).replace(folder, 'a temporary folder')}", {}
         paths = [path for path in Path(folder).rglob("*") if path.is_file()]
         return None, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
