@@ -152,14 +152,14 @@ def test_nothing_there_names_what_was_found_and_expected(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["notes.txt"]
     assert "nothing is there" in refusal(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
-    assert "nothing is there" in refusal(tmp_path / "notes.txt")
+    assert "it is no folder" in refusal(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("missing", CANONICAL)
 def test_one_file_missing(raw, missing):
     (raw / missing).unlink()
     text = refusal(raw.parent.parent)
-    assert f"{missing} is missing while other MNIST files are in {raw}" in text
+    assert f"{missing} is missing, or no file, while other MNIST files are in {raw}" in text
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,8 @@ def idx(kind: int, *shape: int, fill: bytes = b"\0") -> bytes:
         (lambda content: idx(0x0C, 600, 28, 28), "is an IDX file of 32-bit integers"),
         (lambda content: idx(8, 600, 28, 28, 3), "is a file of colour images.*make them grey"),
         (lambda content: idx(8, 600, 784), "is a file of flat images.*reshape them"),
+        (lambda content: content[:3], "is cut off in its header"),
+        (lambda content: b"\xef\xbb\xbf <html>", "is a web page.*download the file itself"),
         (lambda content: idx(8, 600), "is a file of labels.*exchange the two files"),
         (lambda content: b"PK\x03\x04 an archive", "is no IDX file"),
     ],
@@ -261,7 +263,7 @@ def test_wrong_shape_labels_and_counts(raw, small):
     images, labels = small.train.images, small.train.labels
     for train, fault in (
         (Split(images[:, :20, :20], labels), "(600, 20, 20); expected [N, 28, 28]"),
-        (Split(images[:0], labels[:0]), "(0, 28, 28); expected [N, 28, 28]"),
+        (Split(images[:0], labels[:0]), "holds no images; put the original file there"),
         (Split(images, labels + 3), "label 12; expected 0 to 9"),
     ):
         write_idx(raw, Dataset(train, small.test, ""))
@@ -277,7 +279,9 @@ def test_a_folder_called_like_a_file_is_none(raw):
     path = raw / "t10k-labels-idx1-ubyte"
     path.unlink()
     path.mkdir()
-    assert f"{path.name} is missing while other MNIST files are" in refusal(raw.parent.parent)
+    assert f"{path.name} is missing, or no file, while other MNIST files are" in refusal(
+        raw.parent.parent
+    )
 
 
 def test_a_file_that_cannot_be_read(raw, monkeypatch):

@@ -1,3 +1,5 @@
+import os
+
 import numpy
 import pytest
 import torch
@@ -116,7 +118,8 @@ def several() -> Image.Image:
         (None, "an array of numbers"),
         ("no/such.png", "there is no picture no/such.png"),
         (__file__, "cannot be read as a picture .* save it as PNG or JPEG"),
-        (".", "cannot be read as a picture"),
+        (".", "is no file; give the path of a picture"),
+        (os.devnull, "is no file; give the path of a picture"),
         ("~nobody-of-that-name/x.png", "there is no picture"),
         ("a" * 5_000, "cannot be read as a picture"),
     ],

@@ -132,6 +132,7 @@ def test_published_parameters_are_those_of_our_networks():
         ({"weight_decay": -1.0}, "weight_decay: .*greater than or equal to 0, not -1.0"),
         ({"label_smoothing": 0.1}, "label_smoothing: unexpected keyword argument"),
         ({"a\r\nb": 0.1}, r"a\?\?b: unexpected keyword argument"),
+        ({"nesterov": True, "momentum": 0.0}, " ?nesterov needs a momentum"),
         ({"schedule": "plateau"}, " ?plateau reads the validation loss: set validation=True"),
     ],
 )

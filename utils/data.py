@@ -80,6 +80,7 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
         paths = next(filter(None, map(_files, folders)), None)
         if paths is None:
             seen = sorted(path.name for path in root.glob("[!.]*"))[:5] if root.is_dir() else []
+            seen += ["it is no folder"] if root.is_file() else []
             raise DataError(
                 f"no MNIST files in {root} ({', '.join(seen) or 'nothing is there'}); expected "
                 f"{', '.join(CANONICAL)}, each alone or as .gz, in {root} or its MNIST/raw/"
@@ -101,7 +102,8 @@ def _files(folder: Path) -> tuple[Path, ...] | None:
         return None
     if missing:
         raise DataError(
-            f"{missing[0]} is missing while other MNIST files are in {folder}; put all four there"
+            f"{missing[0]} is missing, or no file, while other MNIST files are in {folder}; "
+            "put all four there"
         )
     return tuple(found)
 
@@ -130,7 +132,9 @@ def _split(paths: tuple[Path, Path], contents: list[bytes]) -> Split:
         array_of(path, content, dimensions, _remedy(path))
         for path, content, dimensions in zip(paths, contents, (3, 1), strict=True)
     )
-    if images.shape[1:] != (28, 28) or len(images) == 0:
+    if not len(images):
+        raise DataError(f"{paths[0]} holds no images; {_remedy(paths[0])}")
+    if images.shape[1:] != (28, 28):
         raise DataError(
             f"{paths[0]} holds images of shape {tuple(images.shape)}; expected [N, 28, 28]: "
             "resize them to 28x28 pixels"

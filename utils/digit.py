@@ -117,6 +117,10 @@ def _grey(picture) -> numpy.ndarray:
 
 
 def _opened(path: Path) -> Image.Image:
+    if os.path.exists(path) and not os.path.isfile(
+        path
+    ):  # but a folder, or a pipe, which would be waited for
+        raise PictureError(f"{path} is no file; give the path of a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours says what to do

@@ -1,5 +1,6 @@
 """IDX files, as MNIST's makers defined them; and what a file is that is none."""
 
+import codecs
 import gzip
 import zlib
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from utils.borders import OneLineError
+from utils.borders import OneLineError, first_line
 
 GZIP = b"\x1f\x8b"
 # The third byte of an IDX file says what its values are.
@@ -38,8 +39,8 @@ def content_of(path: Path, remedy: str) -> bytes:
         return content
     try:
         return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged ({error}); {remedy}") from None
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}); {remedy}") from None
 
 
 def array_of(path: Path, content: bytes, dimensions: int, remedy: str) -> Tensor:
@@ -70,13 +71,15 @@ def _other(content: bytes, dimensions: int, remedy: str) -> tuple[str, str]:
         return "compressed twice", "decompress it once"
     if content.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer", "fetch the file that it stands for with 'git lfs pull'"
-    if content.lstrip()[:1] == b"<":
+    if content.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"<":
         return "a web page", "download the file itself"
     if content[2:4] == b"\0\0" and content[1] in TYPES and content[0] in (1, 2, 3, 4):
         return "an IDX file with its bytes reversed", "write its header big-endian"
     if content[:2] != b"\0\0" or content[2:3] == b"" or content[2] not in TYPES:
         return "no IDX file", remedy
-    kind, rank = TYPES[content[2]], content[3] if len(content) > 3 else 0
+    if len(content) < 4:
+        return "cut off in its header", remedy
+    kind, rank = TYPES[content[2]], content[3]
     if kind == TYPES[0x0C] and rank == 2 and dimensions == 1:
         return "QMNIST's table of labels", "keep column 0, the class, as unsigned bytes"
     if content[2] != 0x08:
@@ -86,7 +89,9 @@ def _other(content: bytes, dimensions: int, remedy: str) -> tuple[str, str]:
     if rank == {1: 3, 3: 1}[dimensions]:
         return f"a file of {PURPOSE[rank]}", "exchange the two files"
     if dimensions == 3 and rank == 4:
-        return "a file of colour images", "make them grey, [N, 28, 28]"
+        return "a file of colour images, or of four axes", "make them grey, [N, 28, 28]"
     if dimensions == 3 and rank == 2:
         return "a file of flat images", "reshape them to [N, 28, 28]"
+    if dimensions == 1 and rank == 2:
+        return "a table of labels", "keep one number an image, its class"
     return f"an IDX file of {rank} dimensions", f"{dimensions} are expected"

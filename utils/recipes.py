@@ -56,6 +56,8 @@ class Recipe:
     def __post_init__(self):
         if self.schedule == "plateau" and not self.validation:
             raise ValueError("recipe: plateau reads the validation loss: set validation=True")
+        if self.nesterov and not self.momentum:
+            raise ValueError("recipe: nesterov needs a momentum: set momentum, such as 0.9")
         if self.schedule.startswith("plateau") and self.warm_up:
             raise ValueError("recipe: plateau has no warm_up: leave it at 0, or choose a schedule")
 

@@ -36,7 +36,8 @@ class RunInterruptedError(OneLineError, RuntimeError):
 class Run:
     """A wanted run: everything that decides its result but the data."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w-]*$")]  # of its experiment; no part of the key
+    # Of its experiment; no part of the key.
+    name: Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=100)]
     config: Config
     recipe: Recipe
     seed: Seed = 0

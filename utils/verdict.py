@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     measured = sum(verify(record, data) for record in found) if options.verify else 0
     if not found:
-        print("no runs are recorded; train some, e.g. with 'make run'", file=sys.stderr)
+        print("no runs are recorded on these data; train, e.g. with 'make run'", file=sys.stderr)
         return 1
     if not options.json:
         print(
