@@ -13,7 +13,7 @@ from models import MODELS
 from tests.conftest import QUICK, RUN
 from utils import store
 from utils.engine import ENGINE_VERSION, Engine
-from utils.files import PART, atomic_file, write_atomically
+from utils.files import PART, write_atomically
 from utils.records import RecordError, Run, RunInterruptedError, sealed, unsealed
 from utils.store import load, load_all, load_network, train, verify, weights_checksum
 from utils.training import NonFiniteLossError, predict
@@ -198,15 +198,15 @@ def test_a_full_disk_after_training_is_one_line(small, tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_disk_that_is_full_at_the_last_byte_leaves_no_part(tmp_path):
-    def store_all():
-        with atomic_file(tmp_path / "file") as part:
-            part.write(b"in a buffer")
-            part.file.raw.close()  # so that neither flush nor close can write it
-            part.flush()
-
-    with pytest.raises((OSError, ValueError)):
-        store_all()
+def test_a_disk_that_is_full_until_the_file_is_closed_leaves_no_part(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_atomically(tmp_path / "file", "in a buffer, which closing would write, too")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
 
 

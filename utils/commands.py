@@ -99,11 +99,11 @@ def undisturbed():
         if callable(handler):
             signal.signal(number, lambda number, _: heard.append(number))
     hush = getattr(signal, "pthread_sigmask", None)  # Windows has none
-    if hush:
-        hush(signal.SIG_BLOCK, QUIET)  # threads and processes inherit it
-        resource_tracker.ensure_running()  # now, since it unblocks SIGINT
-        hush(signal.SIG_BLOCK, QUIET)
     try:
+        if hush:
+            hush(signal.SIG_BLOCK, QUIET)  # threads and processes inherit it
+            resource_tracker.ensure_running()  # now, since it unblocks SIGINT
+            hush(signal.SIG_BLOCK, QUIET)
         yield
     finally:
         for number, handler in kept.items():

@@ -117,9 +117,8 @@ def _grey(picture) -> numpy.ndarray:
 
 
 def _opened(path: Path) -> Image.Image:
-    if os.path.exists(path) and not os.path.isfile(
-        path
-    ):  # but a folder, or a pipe, which would be waited for
+    # A folder, or a pipe, which would be waited for.
+    if os.path.exists(path) and not os.path.isfile(path):
         raise PictureError(f"{path} is no file; give the path of a picture")
     try:
         with warnings.catch_warnings():
