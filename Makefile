@@ -40,10 +40,10 @@ lab: env  ## open the notebooks in JupyterLab
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks
-	$(PY) -m utils.sweep --models 1-10 --seeds 0 --store $(BUILD)/records
+	$(PY) -m study.sweep --models 1-10 --seeds 0 --store $(BUILD)/records
 	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb
 	$(PY) -m nbconvert --log-level WARN --to html --template $(TEMPLATE) $(BUILD)/notebooks/*.ipynb
-	$(PY) -m utils.verdict --records $(BUILD)/records
+	$(PY) -m study.verdict --records $(BUILD)/records
 	@echo "The pages of this run: $(BUILD)/notebooks/*.html"
 
 test: env lint unit nbval  ## lint, unit tests, and the notebooks compared with their stored outputs
@@ -77,8 +77,8 @@ gpu: env  ## measure all that needs a CUDA device, in one go
 	$(PY) -m tools.pages
 
 evidence: env  ## train what records/ lacks of every run that the study wants, then measure all again
-	$(PY) -m utils.sweep --models all --store records
-	$(PY) -m tools.evidence
+	$(PY) -m study.sweep --models all --store records
+	$(PY) -m study.evidence
 
 mutants: env  ## plant bugs, and see that a named test catches each
 	$(PY) -m tools.mutants

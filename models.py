@@ -46,7 +46,7 @@ class NetworkConfig:
                 wanted = "a whole number" if number == 1 else "a tuple of two whole numbers"
                 given = getattr(self, name)
                 raise ValueError(
-                    f"config: {name} must be {wanted} of 1 or more, not {_brief(given)}"
+                    f"config: {name} must be {wanted} of 1 or more, not {_short_repr(given)}"
                 )
         if self.head not in ("conv6x6", "gap"):
             raise ValueError(f"config: head must be 'conv6x6' or 'gap', not {self.head!r}")
@@ -54,23 +54,23 @@ class NetworkConfig:
         whole = isinstance(normed, tuple) and all(type(index) is int for index in normed)
         if not whole or list(normed) != sorted({1, 2, 3, 4, 5, 6} & set(normed)):
             allowed = "batch_norm lists 3x3 convolutions, 1 to 6 in order"
-            raise ValueError(f"config: {allowed}, not {_brief(normed)}")
+            raise ValueError(f"config: {allowed}, not {_short_repr(normed)}")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"config: dropout must be in [0, 1), not {_brief(self.dropout)}")
+            raise ValueError(f"config: dropout must be in [0, 1), not {_short_repr(self.dropout)}")
         _check_activation(self.activation)
         if type(self.squeeze_excitation) is not int or self.squeeze_excitation < 0:
             wanted = "squeeze_excitation must be a whole number of 0 or more"
-            raise ValueError(f"config: {wanted}, not {_brief(self.squeeze_excitation)}")
+            raise ValueError(f"config: {wanted}, not {_short_repr(self.squeeze_excitation)}")
 
 
-def _brief(value: object) -> str:
+def _short_repr(value: object) -> str:
     return " ".join(repr(value).split())[:60]
 
 
 def _check_activation(name: str) -> None:
     if not isinstance(name, str) or name not in ACTIVATIONS:
         allowed = f"activation must be one of {', '.join(ACTIVATIONS)}"
-        raise ValueError(f"config: {allowed}, not {_brief(name)}")
+        raise ValueError(f"config: {allowed}, not {_short_repr(name)}")
 
 
 class Network(nn.Module):
@@ -170,7 +170,7 @@ class SeparableConfig:
             whole = isinstance(counts, tuple) and all(type(count) is int for count in counts)
             if not whole or len(counts) != 3 or min(counts) < least:
                 wanted = f"a tuple of three whole numbers of {least} or more"
-                raise ValueError(f"config: {name} must be {wanted}, not {_brief(counts)}")
+                raise ValueError(f"config: {name} must be {wanted}, not {_short_repr(counts)}")
         _check_activation(self.activation)
         widths = self.channels[0], *self.channels
         steps = zip(widths[:-1], self.channels, self.blocks, strict=True)
@@ -178,7 +178,7 @@ class SeparableConfig:
             raise ValueError("config: channels can only change where there are blocks")
         for name in ("inner_norm", "skip"):
             if type(getattr(self, name)) is not bool:
-                given = _brief(getattr(self, name))
+                given = _short_repr(getattr(self, name))
                 raise ValueError(f"config: {name} must be True or False, not {given}")
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from dask.system import CPU_COUNT
 
 from benchmarks import commands, epochs, report
+from study.files import write_atomically
 from utils.data import ROOT
-from utils.engine import Engine, best_engine, processor, processor_kind
-from utils.files import write_atomically
+from utils.device import Engine, best_engine, processor, processor_kind
 
 
 def main() -> int:

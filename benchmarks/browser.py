@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from dask.system import CPU_COUNT
 
+from study.files import write_atomically
 from tests.browser.conftest import CHROMIUM
 from tools.site import SITE
 from utils.data import ROOT
-from utils.engine import processor_kind
-from utils.files import write_atomically
+from utils.device import processor_kind
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

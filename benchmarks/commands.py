@@ -13,10 +13,10 @@ from dask.system import CPU_COUNT
 from benchmarks import conventional
 from benchmarks.report import BAR
 from models import MODELS
+from study.records import Run
+from study.sweep import connected, trained
 from utils.data import ROOT, load_mnist
 from utils.recipes import RECIPES
-from utils.records import Run
-from utils.sweep import connected, trained
 from utils.training import fit
 
 

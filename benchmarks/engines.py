@@ -6,18 +6,18 @@ schedule is fixed.
 
 from scipy import stats
 
-from utils.analysis import difference, final_test, paired, rate_drops
-from utils.records import Record
-from utils.runs import study
-from utils.show.tables import markdown
-from utils.store import STUDY
+from study.records import Record
+from study.runs import recorded
+from study.show.tables import markdown
+from study.statistics import difference, final_test, paired, rate_drops
+from study.store import STUDY
 
 MARGIN = 0.05  # points
 
 
 def pairs(experiment: str) -> tuple[list[Record], list[Record]]:
     """The runs on the fast path and those on the reference path, of the seeds that both have."""
-    return paired(*study([experiment, f"{experiment}-reference"], [STUDY]).values())
+    return paired(*recorded([experiment, f"{experiment}-reference"], [STUDY]).values())
 
 
 def table(experiment: str) -> str:

@@ -17,12 +17,12 @@ from dask.system import CPU_COUNT
 
 from benchmarks import conventional
 from models import MODELS, NetworkConfig
-from utils.augment import draw_warps
+from study.experiments import get_experiment
+from utils.augmentation import sample_affine
 from utils.data import load_mnist, split_validation
-from utils.engine import best_engine, keep_memory
-from utils.experiments import get_experiment
+from utils.device import best_engine, keep_memory
+from utils.layers import layer_rows
 from utils.recipes import Recipe
-from utils.show.layers import layer_rows
 from utils.training import Trainer
 
 CONVENTIONAL_STEPS = 60  # timed per round
@@ -177,7 +177,7 @@ def profile(model: int, steps: int = 40) -> dict[str, float]:
     """Shares of a step's processor time on one thread: {kind of operation: 0..1}."""
     ours = trainer(model, None, 1)
     size = ours.recipe.batch_size
-    warps = draw_warps(ours.recipe, size * steps, ours.generator).split(size)
+    warps = sample_affine(ours.recipe, size * steps, ours.generator).split(size)
     batches = list(zip(torch.arange(size * steps).split(size), warps, strict=True))
     for batch in batches[:5]:
         ours.step(*batch)

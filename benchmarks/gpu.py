@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 
 from models import MODELS
+from study.experiments import get_experiment
+from study.files import write_atomically
+from study.show.tables import markdown
 from utils.data import Dataset, load_mnist
-from utils.engine import Engine, best_engine, processor, reference_engine
-from utils.experiments import get_experiment
-from utils.files import write_atomically
-from utils.show.tables import markdown
+from utils.device import Engine, best_engine, processor, reference_engine
 from utils.training import Trained, fit
 
 RESULTS = Path(__file__).parent / "gpu.json"

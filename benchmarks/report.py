@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import MODELS
-from utils.analysis import runs_meeting_brief
-from utils.runs import study
-from utils.show.tables import markdown
-from utils.store import STUDY
+from study.runs import recorded
+from study.show.tables import markdown
+from study.statistics import runs_meeting_brief
+from study.store import STUDY
 
 BAR = 99.0  # percent on the test set: a race with PyTorch's own example
 RESULTS = Path(__file__).parent / "results"
@@ -195,7 +195,7 @@ def profile_table(found: list[dict]) -> str:
 
 def race_text(found: list[dict]) -> str:
     """A whole run that may meet the brief, and the race with PyTorch's own example."""
-    short = study(["9-short"], [STUDY])["9-short"]
+    short = recorded(["9-short"], [STUDY])["9-short"]
     lines = [
         f"A run of the short recipe has {len(short[0].history)} epochs, and "
         f"{runs_meeting_brief(short)} of its {len(short)} recorded seeds meet the brief."

@@ -12,10 +12,10 @@ import torch
 from pydantic import TypeAdapter
 
 from models import MODELS
+from study.records import SEAL, Record, Run
+from study.store import load, train
 from utils.data import Dataset, Split, load_mnist
 from utils.recipes import Recipe
-from utils.records import SEAL, Record, Run
-from utils.store import load, train
 
 torch.set_num_threads(1)  # subsets this small gain nothing from more
 

@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from utils import verdict as verdict_command
-from utils.analysis import (
+from study import verdict as verdict_command
+from study.commands import status
+from study.records import dumps
+from study.runs import recorded
+from study.statistics import (
     Interval,
     Spread,
     best_test,
@@ -16,17 +19,14 @@ from utils.analysis import (
     final_gap,
     final_test,
     final_train,
+    late_range,
     late_test,
     runs_meeting_brief,
     share_interval,
     spread,
     verdict,
-    wobble,
 )
-from utils.commands import status
-from utils.records import sealed
-from utils.runs import study
-from utils.store import STUDY, load, load_all
+from study.store import STUDY, load, load_all
 
 
 def altered(record, **fields):
@@ -47,7 +47,7 @@ def with_accuracies(record, last, parameters=7_000):
 
 @pytest.fixture(scope="module")
 def record():
-    return study(["7"], [STUDY])["7"][0]
+    return recorded(["7"], [STUDY])["7"][0]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_figures_are_those_of_the_final_epoch(record):
     assert final_test([run]).mean == 99.0
     assert final_train([run]).mean == run.history[-1].train_accuracy
     assert final_gap([run]).mean == pytest.approx(run.history[-1].train_accuracy - 99.0)
-    assert wobble([run]).mean == pytest.approx(0.9)
+    assert late_range([run]).mean == pytest.approx(0.9)
     assert best_test([run]).mean == 99.9
     assert late_test([run]).mean == pytest.approx(99.72)
 
@@ -201,7 +201,7 @@ def test_verdict_believes_no_record_under_another_models_name(tmp_path, capsys):
         shutil.copytree(STUDY / name, tmp_path / name, ignore=lambda *_: ["seed-01.json"])
     path = tmp_path / "2" / "seed-00.json"
     record = load(path)
-    path.write_text(sealed(replace(record, run=replace(record.run, name="9"))))
+    path.write_text(dumps(replace(record, run=replace(record.run, name="9"))))
     assert verdict_command.main(["--records", str(tmp_path)]) == 1
     output = capsys.readouterr()
     (line,) = output.err.splitlines()

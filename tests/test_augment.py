@@ -6,17 +6,17 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as T
 
-from utils import fast
-from utils.augment import batch, draw_warps, normalise, warp, warp_angles
+import fast
+from utils.augmentation import apply_affine, batch, normalise, rotation_angles, sample_affine
 from utils.recipes import Recipe
 
 
 def draw(recipe: Recipe, count: int = 4_000, seed: int = 0, strength: float = 1.0) -> torch.Tensor:
-    return draw_warps(recipe, count, torch.Generator().manual_seed(seed), strength)
+    return sample_affine(recipe, count, torch.Generator().manual_seed(seed), strength)
 
 
 def angles(matrices: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(warp_angles(matrices))
+    return torch.tensor(rotation_angles(matrices))
 
 
 def test_the_same_generator_state_gives_the_same_warps():
@@ -62,13 +62,13 @@ def test_translation_scale_and_shear_stay_within_their_limits():
 
 def test_no_warp_is_the_identity(mnist):
     images = mnist.test.images[:20].unsqueeze(1).float()
-    torch.testing.assert_close(warp(images, draw(Recipe(), 20)), images, atol=0.01, rtol=0)
+    torch.testing.assert_close(apply_affine(images, draw(Recipe(), 20)), images, atol=0.01, rtol=0)
 
 
 def test_rotation_agrees_with_torchvision(mnist):
     images = mnist.test.images[:20].unsqueeze(1).float()
     matrices = draw(Recipe(rotations=(15.0,)), 20)
-    ours = warp(images, matrices)
+    ours = apply_affine(images, matrices)
     for image, matrix, warped in zip(images, matrices, ours, strict=True):
         angle = float(angles(matrix[None]))
         theirs = T.rotate(image, angle, InterpolationMode.BILINEAR)
@@ -79,12 +79,12 @@ def test_a_shift_moves_the_image_by_that_many_pixels():
     images = torch.zeros(1, 1, 28, 28)
     images[0, 0, 14, 14] = 255
     matrix = torch.tensor([[[1.0, 0, 2 * 3 / 28], [0, 1.0, 0]]])  # 3 pixels along x
-    assert warp(images, matrix)[0, 0, 14].argmax() == 11
+    assert apply_affine(images, matrix)[0, 0, 14].argmax() == 11
 
 
 def test_outside_is_background(mnist):
     images = torch.full((5, 1, 28, 28), 255.0)
-    turned = warp(images, draw(replace(Recipe(), rotations=(45.0,)), 5, seed=3))
+    turned = apply_affine(images, draw(replace(Recipe(), rotations=(45.0,)), 5, seed=3))
     assert turned[:, 0, 0, 0].min() < 255
 
 
@@ -93,7 +93,7 @@ def test_a_compiled_batch_equals_the_plain_one(mnist, degrees):
     recipe = Recipe(rotations=(degrees,), translate=0.3, scale=0.2, shear=10.0)
     index = torch.randint(1_000, (300,), generator=torch.Generator().manual_seed(4))
     arguments = mnist.train.images, index, draw(recipe, 300), (0.13, 0.31)
-    expected, got = batch(*arguments), fast.warped_batch(*arguments)
+    expected, got = batch(*arguments), fast.augmented_batch(*arguments)
     assert got.shape == expected.shape == (300, 1, 28, 28)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
@@ -102,7 +102,7 @@ def test_the_wildest_warps_stay_inside_the_compiled_batch(mnist):
     """Beyond any recipe: what lies outside the image is background, not other memory."""
     matrices = torch.tensor([[[1e6, 0, 0], [0, 1e6, 0]], [[1, 0, 1e9], [0, 1, -1e9]]])
     images = mnist.train.images[:1]
-    got = fast.warped_batch(images, torch.zeros(2, dtype=torch.int64), matrices, (0.0, 1.0))
+    got = fast.augmented_batch(images, torch.zeros(2, dtype=torch.int64), matrices, (0.0, 1.0))
     assert got[1].abs().max() == 0
     assert got.min() >= 0
     assert got.max() <= 1
@@ -121,7 +121,7 @@ def test_the_wildest_warps_stay_inside_the_compiled_batch(mnist):
 def test_what_compiled_code_would_crash_at_is_refused(mnist, index, matrix, message):
     matrices = torch.tensor([matrix, matrix])
     with pytest.raises(ValueError, match=message):
-        fast.warped_batch(mnist.train.images[:7], torch.tensor(index), matrices, (0.0, 1.0))
+        fast.augmented_batch(mnist.train.images[:7], torch.tensor(index), matrices, (0.0, 1.0))
 
 
 def test_a_batch_is_the_warped_and_normalised_images(mnist):
@@ -129,7 +129,7 @@ def test_a_batch_is_the_warped_and_normalised_images(mnist):
     matrices = draw(Recipe(rotations=(15.0,)), 3)
     pixels = mnist.train.images[index].unsqueeze(1).float() / 255
     got = batch(mnist.train.images, index, matrices, (0.5, 0.25))
-    assert torch.equal(got, normalise(warp(pixels, matrices), (0.5, 0.25)))
+    assert torch.equal(got, normalise(apply_affine(pixels, matrices), (0.5, 0.25)))
     plain = batch(mnist.train.images, index, None, (0.5, 0.5))
     assert plain.shape == (3, 1, 28, 28)
     torch.testing.assert_close(plain[1, 0], mnist.train.images[3] / 127.5 - 1)
@@ -137,4 +137,4 @@ def test_a_batch_is_the_warped_and_normalised_images(mnist):
 
 def test_the_angles_in_captions_are_those_drawn():
     quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
-    assert warp_angles(quarter) == pytest.approx([90.0])
+    assert rotation_angles(quarter) == pytest.approx([90.0])

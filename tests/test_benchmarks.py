@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks import conventional, engines, epochs, gpu, report
 from models import MODELS
 from utils.data import ROOT, split_validation
-from utils.engine import Engine
+from utils.device import Engine
 from utils.recipes import RECIPES
 from utils.training import Trainer
 

@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from utils.borders import OneLineError
-from utils.commands import status
+from study.commands import status
 from utils.data import ROOT
+from utils.validation import OneLineError
 
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from utils.borders import OneLineError
-from utils.commands import status
+from utils.validation import OneLineError
+from study.commands import status
 
 def main():
     print("99.40 ± 0.05", flush=True)
@@ -68,7 +68,7 @@ def test_a_terminal_that_lacks_a_letter_shows_a_question_mark(tmp_path):
 
 @pytest.mark.parametrize(("output", "code"), [("| true", 0), ("> /dev/full", 1)])
 def test_help_that_nobody_reads_is_no_error(output, code, tmp_path):
-    ended, _, errors = run(f'"$0" -m utils.verdict --help {output}', tmp_path)
+    ended, _, errors = run(f'"$0" -m study.verdict --help {output}', tmp_path)
     assert ended == code
     assert len(errors.splitlines()) == code
 
@@ -88,7 +88,7 @@ def test_an_expected_error_is_one_line_of_status_1(tmp_path, capsys):
 
 
 def test_an_expected_error_outside_a_command_is_one_line_too():
-    raising = "from utils.borders import OneLineError; raise OneLineError('what was wrong')"
+    raising = "from utils.validation import OneLineError; raise OneLineError('what was wrong')"
     ended = subprocess.run(
         [sys.executable, "-c", raising], cwd=ROOT, capture_output=True, text=True, check=False
     )

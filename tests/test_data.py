@@ -339,7 +339,7 @@ def test_a_twelfth_of_any_other_set_is_held_out(mnist, count):
 
 
 def test_pixel_statistics_agree_with_torch(mnist):
-    mean, deviation = pixel_statistics(mnist.train.images)
+    mean, std = pixel_statistics(mnist.train.images)
     pixels = mnist.train.images.double() / 255
     assert mean == pytest.approx(pixels.mean().item(), abs=1e-12)
-    assert deviation == pytest.approx(pixels.std(correction=0).item(), abs=1e-9)
+    assert std == pytest.approx(pixels.std(correction=0).item(), abs=1e-9)

@@ -6,17 +6,17 @@ import torch
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
+from study.digit import PictureError, as_mnist, read_digit
+from study.runs import recorded
+from study.show import lesson
+from study.store import STUDY, load_network
 from utils.data import load_mnist
-from utils.digit import PictureError, as_mnist, read_digit
-from utils.measure import accuracy, confusion_matrix, predict, raw_pixels
-from utils.runs import study
-from utils.show import lesson
-from utils.store import STUDY, load_network
+from utils.evaluation import accuracy, confusion_matrix, predict, raw_pixels
 
 
 @pytest.fixture(scope="module")
 def final():
-    return study(["9-final"], [STUDY])["9-final"][0]
+    return recorded(["9-final"], [STUDY])["9-final"][0]
 
 
 def test_a_digit_of_mnist_stays_what_it_is(mnist):

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fast.graph import GraphedStep
 from models import MODELS
+from study.store import weights_checksum
 from tests.conftest import subset
 from tests.test_training import RICH, figures
-from utils.engine import (
+from utils.device import (
     Engine,
     best_engine,
     pinned,
@@ -18,9 +20,7 @@ from utils.engine import (
     processor_kind,
     reference_engine,
 )
-from utils.fast.graph import GraphedStep
 from utils.recipes import Recipe
-from utils.store import weights_checksum
 from utils.training import Trainer, fit, predict
 
 

@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 
+from study.commands import status
+from study.experiments import EXPERIMENTS
+from study.store import STUDY
 from tools import evidence
-from utils.commands import status
-from utils.experiments import EXPERIMENTS
-from utils.store import STUDY
 
 
 @pytest.fixture

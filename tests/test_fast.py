@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import fast
+from fast import kernels
+from fast.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory
 from models import MODELS, SeparableConfig, build
-from utils import fast
-from utils.fast import kernels
-from utils.fast.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory
 from utils.training import predict
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -285,7 +285,7 @@ def test_fuse_leaves_none_of_torchs_own_layers_but_convolutions(model):
 
 def test_a_network_that_was_fused_runs_the_kernels(monkeypatch):
     fused, plain = fused_and_plain(MODELS[9])
-    monkeypatch.setattr("utils.fast.layers._matrix", None)  # any use of a kernel fails
+    monkeypatch.setattr("fast.layers._matrix", None)  # any use of a kernel fails
     plain(torch.randn(2, 1, 28, 28))
     with pytest.raises(TypeError):
         fused(torch.randn(2, 1, 28, 28))

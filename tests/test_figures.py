@@ -9,22 +9,24 @@ from matplotlib import pyplot
 from PIL import Image, ImageChops, ImageStat
 
 from models import MODELS, SeparableConfig, build
+from study import findings, trials
+from study import statistics as analysis
+from study.digit import read_digit
+from study.published import PUBLIC
+from study.robustness import CONDITIONS, shifted, turned
+from study.runs import recorded
+from study.show import lesson, look, pictures, plots, sizes
+from study.store import STUDY, load_network
 from tests.conftest import subset
-from utils import analysis, findings, trials
+from utils import diagrams
 from utils.data import Split
-from utils.digit import read_digit
-from utils.measured import CONDITIONS, shifted, turned
-from utils.published import PUBLIC
+from utils.figures import show
 from utils.recipes import RECIPES
-from utils.runs import study
-from utils.show import diagrams, lesson, look, pictures, plots, sizes
-from utils.show.figures import show
-from utils.store import STUDY, load_network
 
 
 @pytest.fixture(scope="module")
 def found():
-    return study(["1", "3", "4", "6", "9", "9-final", "10"], [STUDY])
+    return recorded(["1", "3", "4", "6", "9", "9-final", "10"], [STUDY])
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_figures_of_networks(mnist, found, check):
         check(look.first_filters(network, image, record.statistics))
         check(look.stages(network, image, record.statistics))
         check(diagrams.parameters(network))
-    check(look.evidence(network, mnist.test.images[:2], record.statistics))
+    check(look.class_activation(network, mnist.test.images[:2], record.statistics))
     check(diagrams.parameters(build(SeparableConfig((6, 8, 8))).eval()))
 
 
@@ -133,7 +135,7 @@ def test_gates_are_averaged_by_digit(mnist, check):
 )
 def test_evidence_lies_over_the_pixels_that_it_is_about(mnist, config, pixels):
     network = build(config).eval()
-    _, over = look.evidence(network, mnist.test.images[:1], (0.13, 0.31)).axes[0].images
+    _, over = look.class_activation(network, mnist.test.images[:1], (0.13, 0.31)).axes[0].images
     left, right, bottom, top = over.get_extent()
     assert (right - left, bottom - top) == (pixels, pixels)
     assert left + right == 27  # its middle is the image's
@@ -142,7 +144,7 @@ def test_evidence_lies_over_the_pixels_that_it_is_about(mnist, config, pixels):
 def test_evidence_adds_up_to_the_logits(mnist, found):
     record, image = found["6"][0], mnist.test.images[:1]
     network = load_network(record)
-    shown = look.evidence(network, image, record.statistics)
+    shown = look.class_activation(network, image, record.statistics)
     titles = [axes.get_title() for axes in shown.axes]
     logits = []
     network.head.register_forward_hook(lambda _, __, output: logits.append(output.flatten()))
@@ -210,7 +212,7 @@ def test_shifting_moves_by_whole_pixels(mnist):
 def test_show_sends_the_figures_own_text(monkeypatch, found):
     sent = []
     monkeypatch.setattr(
-        "utils.show.figures.display",
+        "utils.figures.display",
         lambda content, raw, metadata: sent.append((content, metadata)),
     )
     figure = plots.curves(found["1"])
@@ -241,8 +243,8 @@ def test_an_interrupted_try_is_one_line(monkeypatch, small, capsys):
     def stop(row):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
-    monkeypatch.setattr("utils.runs.epoch_line", stop)
+    monkeypatch.setattr("study.runs.load_mnist", lambda *_: small)
+    monkeypatch.setattr("study.runs.epoch_line", stop)
     lesson.try_it(4, recipe={"batch_size": 100})
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("interrupted 4-varied-")

@@ -3,17 +3,17 @@ from dataclasses import replace
 
 import pytest
 
-from utils import findings
-from utils.analysis import final_test
-from utils.experiments import get_experiment
-from utils.findings import FINDINGS, Finding, judge
-from utils.runs import study
-from utils.store import STUDY
+from study import findings
+from study.experiments import get_experiment
+from study.findings import FINDINGS, Finding, judge
+from study.runs import recorded
+from study.statistics import final_test
+from study.store import STUDY
 
 
 @pytest.fixture(scope="module")
 def record():
-    return study(["4"], [STUDY])["4"][0]
+    return recorded(["4"], [STUDY])["4"][0]
 
 
 def group(record, accuracies):
@@ -68,7 +68,7 @@ def test_no_finding_turns_over_without_one_seed():
     """What is held stays held or becomes undecided by its definition; so ask of the others."""
     refuted = {j.finding.id for j in findings.findings() if j.outcome == "not held"}
     assert refuted
-    seeds = {r.run.seed for records in study(folders=[STUDY]).values() for r in records}
+    seeds = {r.run.seed for records in recorded(folders=[STUDY]).values() for r in records}
     for seed in seeds:
         held = {j.finding.id for j in findings.findings(without=seed) if j.outcome == "held"}
         assert not held & refuted

@@ -2,15 +2,15 @@ import shutil
 
 import pytest
 
-from utils import measured
-from utils.measured import BINS, CONDITIONS, measure
-from utils.runs import study
-from utils.show import pictures
-from utils.store import STUDY, load
+from study import robustness as measured
+from study.robustness import BINS, CONDITIONS, measure
+from study.runs import recorded
+from study.show import pictures
+from study.store import STUDY, load
 
 
 def test_what_is_stored_is_what_is_measured(mnist):
-    run = study(["9-final"], [STUDY])["9-final"][0]
+    run = recorded(["9-final"], [STUDY])["9-final"][0]
     again, stored = measure(run, mnist), measured.load()[run.key]
     assert len(set(again.wrong) ^ set(stored.wrong)) <= 3  # other machines round otherwise
     assert len(again.wrong) == pytest.approx(
@@ -21,7 +21,7 @@ def test_what_is_stored_is_what_is_measured(mnist):
     for name, values in CONDITIONS.items():
         assert again.accuracy[name] == pytest.approx(stored.accuracy[name], abs=0.15)
         assert len(values) == len(stored.accuracy[name])
-    assert again.foreign == pytest.approx(stored.foreign, abs=0.5)
+    assert again.out_of_distribution == pytest.approx(stored.out_of_distribution, abs=0.5)
 
 
 def test_every_kept_network_of_the_study_is_measured_and_nothing_else():
@@ -43,7 +43,7 @@ def test_what_is_no_longer_kept_leaves_the_file(tmp_path, monkeypatch):
 
 
 def test_a_run_of_ones_own_is_measured_and_one_without_weights_is_one_line(tmp_path, monkeypatch):
-    run = study(["1"], [STUDY])["1"][0]
+    run = recorded(["1"], [STUDY])["1"][0]
     monkeypatch.setattr(measured, "load", dict)
     with pytest.raises(ValueError, match="no network of 1 is measured"):
         measured.of([run])
@@ -56,7 +56,7 @@ def test_a_run_of_ones_own_is_measured_and_one_without_weights_is_one_line(tmp_p
 
 def test_independent_chance_predicts_its_own_spread(monkeypatch):
     """Three networks that miss two to four of 10,000 images, by hand."""
-    runs = study(["4"], [STUDY])["4"][:3]
+    runs = recorded(["4"], [STUDY])["4"][:3]
     wrong = [(0, 1), (1, 2, 3), (0, 1, 2, 3)]
     bins = ((10_000, 9_000.0, 9_990), *[(0, 0.0, 0)] * (BINS - 1))
     found = {

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from models import ACTIVATIONS, EVERY_3X3, MODELS, NetworkConfig, SeparableConfig, build
+from study.records import count_parameters
 from utils.data import ROOT
+from utils.layers import hand_count
 from utils.recipes import changes
-from utils.records import count_parameters
-from utils.show.layers import hand_count
 
 COUNTS = [75_408, 14_760, 9_446, 8_714, 8_694, 5_194, 7_598, 7_598, 7_598, 6_022]
 # What each model declares to change against its predecessor, and nothing else.

@@ -11,9 +11,9 @@ import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
+from study.findings import sentences
+from study.runs import recorded
 from utils.data import ROOT
-from utils.findings import sentences
-from utils.runs import study
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
 CONTROLS = sorted((ROOT / "tests" / "notebooks").glob("*.ipynb"))
@@ -186,7 +186,7 @@ def test_a_wrong_figure_in_a_notebook_fails_and_nothing_else_does():
     (stored, computed), (stored_count, computed_count) = re.findall(
         r"^ +'(.*)' == '(.*)'$", result.stdout, re.MULTILINE
     )
-    accuracy = study(["9"])["9"][0].test_accuracy[-1]
+    accuracy = recorded(["9"])["9"][0].test_accuracy[-1]
     assert stored.replace("99.99", f"{accuracy:.2f}") == computed != stored
     assert stored_count.replace("7599", "7598") == computed_count != stored_count
 

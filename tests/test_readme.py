@@ -10,10 +10,10 @@ from matplotlib import pyplot
 from packaging.requirements import Requirement
 from PIL import Image
 
+from study.runs import recorded
+from study.store import STUDY
 from tools import pages
 from utils.data import ROOT
-from utils.runs import study
-from utils.store import STUDY
 
 TEXT = (ROOT / "README.md").read_text()
 HOUSE = (ROOT / "docs" / "house.md").read_text()
@@ -27,7 +27,7 @@ COLAB = {
 
 @pytest.fixture(scope="module")
 def runs():
-    return study(folders=[STUDY])
+    return recorded(folders=[STUDY])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_every_module_has_its_line_in_the_layout():
 
 
 def test_what_trains_and_records_needs_nothing_that_shows():
-    for path in (ROOT / "models.py", *(ROOT / "utils").glob("*.py"), *ROOT.glob("utils/fast/*.py")):
+    for path in (ROOT / "models.py", *(ROOT / "utils").glob("*.py"), *ROOT.glob("fast/*.py")):
         assert "utils.show" not in path.read_text(), path
 
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import MODELS, SeparableConfig
-from utils.borders import Seed, check, checked
-from utils.experiments import EXPERIMENTS, TRIALS, get_experiment
-from utils.published import PUBLISHED
+from study.experiments import EXPERIMENTS, TRIALS, get_experiment
+from study.published import PUBLISHED
+from study.records import count_parameters
+from study.runs import wanted_runs
+from utils.layers import hand_count
 from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES, Recipe, changes
-from utils.records import count_parameters
-from utils.runs import wanted_runs
-from utils.show.layers import hand_count
+from utils.validation import Seed, check, checked
 
 SMALL = SeparableConfig((8, 8, 8))
 NAN, INF = float("nan"), float("inf")
@@ -30,7 +30,7 @@ def test_models_1_to_7_share_the_constant_recipe():
     assert all(recipe_of(model) == RECIPES["constant"] for model in range(1, 8))
     recipe = RECIPES["constant"]
     assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", 0.01, 0.9)
-    assert (recipe.batch_size, recipe.epochs, recipe.warps) == (128, 15, False)
+    assert (recipe.batch_size, recipe.epochs, recipe.augments) == (128, 15, False)
 
 
 def test_model_8_adds_a_rotation_and_nothing_else():

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import MODELS
+from study import store
+from study.records import RecordError, loads
+from study.store import load, load_network
 from tests.conftest import QUICK, RUN, forge, seal, unseal
-from utils import data, store
+from utils import data
 from utils.data import DataError, load_mnist
-from utils.engine import ENGINE_VERSION
-from utils.records import RecordError, unsealed
-from utils.store import load, load_network
+from utils.device import ENGINE_VERSION
 
 
 def assert_refused(path, message=None):
@@ -230,7 +231,7 @@ def test_any_value_anywhere_in_a_record_changes_nothing_unnoticed(trained, data)
                 return
 
     try:
-        found = unsealed(forge(text, change))
+        found = loads(forge(text, change))
     except ValueError as error:
         refused = str(error)
         assert len(refused.splitlines()) == 1

@@ -9,17 +9,17 @@ import pytest
 from matplotlib import pyplot
 
 from models import MODELS
+from study import runs, store
+from study.experiments import EXPERIMENTS, FINALS, get_experiment
+from study.records import RecordError
+from study.runs import epoch_line, recorded, wanted_runs
+from study.show import pictures, plots, tables
+from study.statistics import best_test, final_gap, late_range, late_test, runs_meeting_brief
+from study.store import STUDY, load, load_all, verify
 from tests.conftest import QUICK, RUN, forge
-from utils import runs, store
-from utils.analysis import best_test, final_gap, late_test, runs_meeting_brief, wobble
 from utils.data import ROOT
-from utils.engine import ENGINE_VERSION
-from utils.experiments import EXPERIMENTS, FINALS, get_experiment
+from utils.device import ENGINE_VERSION
 from utils.recipes import RECIPES, Recipe
-from utils.records import RecordError
-from utils.runs import epoch_line, study, wanted_runs
-from utils.show import pictures, plots, tables
-from utils.store import STUDY, load, load_all, verify
 from utils.training import EpochRow
 
 
@@ -173,7 +173,7 @@ def test_a_variation_passes_through_every_table_and_figure(small):
     varied = runs.runs(4, recipe={"epochs": 2, "batch_size": 100}, data=small)
     assert "(n = 1)" in tables.results(varied)
     assert f"| {varied[0].run.name} | 8,714 |" in tables.ladder_table({varied[0].run.name: varied})
-    for measure in (best_test, final_gap, late_test, wobble):
+    for measure in (best_test, final_gap, late_test, late_range):
         assert measure(varied).n == 1
     assert runs_meeting_brief(varied) == 0
     figures = [
@@ -247,7 +247,7 @@ def test_everything_recorded_is_counted(mnist):
         for run in wanted_runs(name):  # two experiments may share a run
             wanted.setdefault(run.key(mnist.checksum), set()).add(run)
     assert committed.keys() <= wanted.keys()
-    shown = {record.key for records in study(RECORDED, [STUDY]).values() for record in records}
+    shown = {record.key for records in recorded(RECORDED, [STUDY]).values() for record in records}
     assert shown == committed.keys()
     assert len(list(STUDY.rglob("seed-*.json"))) == len(committed)  # no two of one key
     kept: dict[str, bool] = {}
@@ -279,8 +279,8 @@ def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no
     assert load(trial).run.seed == 12
     assert runs.runs(4, 12, data=mnist)[0].path == trial
     assert trial not in {record.path for record in runs.runs(4, data=mnist)}
-    assert trial not in {record.path for record in study(["4"])["4"]}
-    found = study(folders=[STUDY])
+    assert trial not in {record.path for record in recorded(["4"])["4"]}
+    found = recorded(folders=[STUDY])
     assert set(found) - set(FINALS) == set(map(str, MODELS))
     for name, records in found.items():
         assert {record.run.seed for record in records} <= set(EXPERIMENTS[name].seeds)
@@ -289,7 +289,7 @@ def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no
 
 def test_a_study_without_a_run_says_how_to_train_some(tmp_path):
     with pytest.raises(ValueError, match=r"no run of 4 is recorded; .*--models 4 "):
-        study(["4"], [tmp_path])
+        recorded(["4"], [tmp_path])
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import json
 import subprocess
 
+from study.runs import recorded
+from study.store import STUDY
 from tools import site
-from utils.runs import study
-from utils.store import STUDY
 
 
 def test_without_npm_the_page_to_draw_on_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
@@ -34,7 +34,7 @@ def _run(command, **options):
 
 
 def test_a_record_without_weights_is_left_out_in_one_line(tmp_path, mnist, monkeypatch, capsys):
-    found = study(["9", "1"], [STUDY])
+    found = recorded(["9", "1"], [STUDY])
     found["1"] = found["1"][1:]  # whose weights are not kept
     monkeypatch.setattr(site, "study", lambda folders: found)
     monkeypatch.setattr(site, "export", lambda run, path: ["edges"])

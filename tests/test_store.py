@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from models import MODELS
+from study import store
+from study.files import PART, write_atomically
+from study.records import RecordError, Run, RunInterruptedError, dumps, loads
+from study.store import load, load_all, load_network, train, verify, weights_checksum
 from tests.conftest import QUICK, RUN
-from utils import store
-from utils.engine import ENGINE_VERSION, Engine
-from utils.files import PART, write_atomically
-from utils.records import RecordError, Run, RunInterruptedError, sealed, unsealed
-from utils.store import load, load_all, load_network, train, verify, weights_checksum
+from utils.device import ENGINE_VERSION, Engine
 from utils.training import NonFiniteLossError, predict
 
 
@@ -26,7 +26,7 @@ def found(run, checksum, folder):
 def test_a_record_is_found_verified_and_complete(record, small, tmp_path):
     assert found(RUN, small.checksum, tmp_path) == record
     assert verify(record, small)
-    assert unsealed(sealed(record)) == record
+    assert loads(dumps(record)) == record
     assert record.run == RUN
     assert record.engine_version == ENGINE_VERSION
     assert record.data_checksum == small.checksum

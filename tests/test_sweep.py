@@ -16,21 +16,21 @@ import pytest
 from distributed import Client, LocalCluster
 
 from models import MODELS
+from study import sweep as sweep_module
+from study.commands import status
+from study.progress import Display
+from study.records import Run
+from study.store import load_all, load_network, train
+from study.sweep import ClusterError, main, parse_experiments, parse_seeds
+from study.sweep import sweep as run_sweep
 from tests.conftest import QUICK, subset, write_idx
-from utils import sweep as sweep_module
-from utils.borders import first_line
-from utils.commands import status
 from utils.data import ROOT
-from utils.progress import Display
-from utils.records import Run
-from utils.store import load_all, load_network, train
-from utils.sweep import ClusterError, main, parse_experiments, parse_seeds
-from utils.sweep import sweep as run_sweep
+from utils.validation import first_line
 
 
 def command(root, store, *options):
     return subprocess.Popen(
-        [sys.executable, "-m", "utils.sweep", "--store", str(store), *options],
+        [sys.executable, "-m", "study.sweep", "--store", str(store), *options],
         cwd=ROOT,
         env={**os.environ, "MNIST_ROOT": str(root)},
         stdout=subprocess.PIPE,

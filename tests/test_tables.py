@@ -5,25 +5,25 @@ import pytest
 import torch
 
 from models import MODELS, SeparableConfig, build
-from utils.analysis import best_test, final_test, runs_meeting_brief, share_interval
-from utils.engine import ENGINE_VERSION
-from utils.published import PUBLISHED
-from utils.records import count_parameters
-from utils.runs import study
-from utils.show.layers import hand_count, layer_rows
-from utils.show.tables import (
+from study.published import PUBLISHED
+from study.records import count_parameters
+from study.runs import recorded
+from study.show.tables import (
     brief_table,
     ladder_table,
     layer_table,
     replication_table,
     results,
 )
-from utils.store import STUDY
+from study.statistics import best_test, final_test, runs_meeting_brief, share_interval
+from study.store import STUDY
+from utils.device import ENGINE_VERSION
+from utils.layers import hand_count, layer_rows
 
 
 @pytest.fixture(scope="module")
 def found():
-    return study(["1", "4", "9", "9-final", "10"], [STUDY])
+    return recorded(["1", "4", "9", "9-final", "10"], [STUDY])
 
 
 CONFIGS = [

@@ -7,13 +7,13 @@ from torch.optim import lr_scheduler
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import MODELS
+from study.experiments import EXPERIMENTS
+from study.store import weights_checksum
 from tests.conftest import subset
-from utils.augment import draw_warps
+from utils.augmentation import sample_affine
 from utils.data import Split, split_validation
-from utils.engine import Engine
-from utils.experiments import EXPERIMENTS
+from utils.device import Engine
 from utils.recipes import CANDIDATES, RECIPES, Recipe, learning_rate
-from utils.store import weights_checksum
 from utils.training import (
     NonFiniteLossError,
     Trainer,
@@ -153,9 +153,9 @@ def test_calm_epochs_weaken_the_warps_of_the_last_epochs_alone(small, monkeypatc
 
     def draw(recipe, count, generator, strength):
         strengths.append(strength)
-        return draw_warps(recipe, count, generator, strength)
+        return sample_affine(recipe, count, generator, strength)
 
-    monkeypatch.setattr("utils.training.draw_warps", draw)
+    monkeypatch.setattr("utils.training.sample_affine", draw)
     recipe = Recipe(epochs=4, rotations=(10.0,), calm_epochs=1, calm=0.25)
     fit(MODELS[10], recipe, subset(small, 130, 10), 0, engine=Engine())
     assert strengths == [1, 1, 1, 0.25]

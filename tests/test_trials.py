@@ -2,17 +2,17 @@ from dataclasses import replace
 
 import pytest
 
-from utils import trials
-from utils.analysis import MAX_EPOCHS, runs_meeting_brief
-from utils.experiments import EXPERIMENTS, TRIALS
-from utils.runs import study
-from utils.show.tables import goals_table, performance_log
-from utils.store import STUDY
-from utils.trials import GAIN, LOWEST_OF_A_FINAL, outcome, outcomes, score
+from study import trials
+from study.experiments import EXPERIMENTS, TRIALS
+from study.runs import recorded
+from study.show.tables import goals_table, performance_log
+from study.statistics import MAX_EPOCHS, runs_meeting_brief
+from study.store import STUDY
+from study.trials import GAIN, LOWEST_OF_A_FINAL, outcome, outcomes, score
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
-    (record, *_) = study(["9-search-steps"], [STUDY])["9-search-steps"]
+    (record, *_) = recorded(["9-search-steps"], [STUDY])["9-search-steps"]
     assert record.test_accuracy == [None] * 15
     last = [row.validation_accuracy for row in record.history[-5:]]
     assert score(record) == pytest.approx(sum(last) / 5)
@@ -20,7 +20,7 @@ def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
 
 def test_the_lowest_is_that_of_the_last_five_epochs():
     found = outcome("10-trial-wider")
-    records = study(["10-trial-wider"], [STUDY])["10-trial-wider"]
+    records = recorded(["10-trial-wider"], [STUDY])["10-trial-wider"]
     last = [[row.validation_accuracy for row in r.history[-5:]] for r in records]
     assert found.lowest == pytest.approx(sum(map(min, last)) / len(last))
     assert found.lowest < found.score
@@ -29,7 +29,7 @@ def test_the_lowest_is_that_of_the_last_five_epochs():
 def test_an_outcome_is_paired_by_seed():
     found = outcome("10-trial-wider")
     own, base = (
-        {r.run.seed: score(r) for r in study([name], [STUDY])[name]}
+        {r.run.seed: score(r) for r in recorded([name], [STUDY])[name]}
         for name in ("10-trial-wider", "10-trial-base")
     )
     assert found.gain.values == tuple(own[s] - base[s] for s in sorted(own.keys() & base.keys()))
@@ -55,7 +55,7 @@ def test_every_recorded_trial_has_its_line():
 
 
 def test_the_goals_are_held_against_what_was_reached():
-    finals = study(["9-final", "10-final"], [STUDY])
+    finals = recorded(["9-final", "10-final"], [STUDY])
     rows = [line.strip("| ").split(" | ") for line in goals_table(finals).splitlines()[2:]]
     small = min(outcomes(), key=lambda found: (found.parameters >= 3_000, -found.lowest))
     assert [row[0] for row in rows][:3] == ["9-final", "10-final", "smallest"]
@@ -64,7 +64,7 @@ def test_the_goals_are_held_against_what_was_reached():
         assert reached.startswith(f"{count} of 20 (")
         assert met == ("yes" if count >= 19 else "no")
     assert rows[2][2].startswith(f"{small.lowest:.3f} % at {small.parameters:,}, ")
-    forged = {"9-final": study(["1"], [STUDY])["1"]}
+    forged = {"9-final": recorded(["1"], [STUDY])["1"]}
     assert " | no |" in goals_table(forged).splitlines()[2]
 
 

@@ -4,10 +4,10 @@ import nbformat
 import pytest
 from matplotlib import pyplot
 
+from study.runs import recorded
+from study.show import lesson
+from study.store import STUDY
 from utils.data import ROOT
-from utils.runs import study
-from utils.show import lesson
-from utils.store import STUDY
 
 PROPOSED = {
     "LEARNING_RATE = 0.01": "LEARNING_RATE = 0.1",
@@ -38,12 +38,12 @@ def test_every_model_has_one():
 def test_a_changed_number_trains_and_is_drawn(place, monkeypatch, small, capsys):
     setting, call = CELLS[place].splitlines()
     model = call.partition("(")[2].partition(",")[0]
-    recorded = study([model], [STUDY])
+    kept = recorded([model], [STUDY])
     shown, names = [], {}
     monkeypatch.setattr(lesson, "show", shown.append)
-    monkeypatch.setattr("utils.runs.load_mnist", lambda *_: small)
-    monkeypatch.setattr(lesson, "study", lambda _: recorded)
-    exec("from models import EVERY_3X3, MODELS\nfrom utils.show.lesson import try_it", names)
+    monkeypatch.setattr("study.runs.load_mnist", lambda *_: small)
+    monkeypatch.setattr(lesson, "recorded", lambda _: kept)
+    exec("from models import EVERY_3X3, MODELS\nfrom study.show.lesson import try_it", names)
     exec(f"{PROPOSED[setting]}\n{call}", names)
     printed = capsys.readouterr().out
     assert f"training {model}-" in printed

@@ -7,18 +7,19 @@ import sys
 import numpy as np
 import pytest
 
-from utils import fast
+import fast
+from fast import kernels
 from utils.data import ROOT
-from utils.engine import best_engine
-from utils.fast import kernels
+from utils.device import best_engine
 
 WITHOUT_NUMBA = """
 import sys
 sys.modules["numba"] = None  # as if it were not installed
 import torch
 import models
-from utils import analysis, data, recipes, runs, training, trials
-from utils.show import look, plots, tables
+from study import statistics as analysis, runs, trials
+from utils import data, recipes, training
+from study.show import look, plots, tables
 torch.set_num_threads(1)
 mnist = data.load_mnist()
 small = data.Dataset(
@@ -55,7 +56,7 @@ def test_numba_that_cannot_compile_is_said_once(unprobed, monkeypatch, capsys):
     def broken(*_):
         raise OSError("no compiler\nand a second line")
 
-    monkeypatch.setattr("utils.fast.layers.ReLUDropout.forward", broken)
+    monkeypatch.setattr("fast.layers.ReLUDropout.forward", broken)
     assert not fast.usable()
     assert not best_engine("cpu").fused
     (line,) = capsys.readouterr().err.splitlines()

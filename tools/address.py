@@ -12,8 +12,8 @@ from pathlib import Path
 
 import nbformat
 
+from study.files import write_atomically
 from utils.data import ROOT
-from utils.files import write_atomically
 
 BEGIN, END = "<!-- badge -->", "<!-- /badge -->"
 ASSIGNMENT = re.compile(r'^ADDRESS = ".*"', re.MULTILINE)

@@ -13,19 +13,19 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks import browser, engines, gpu, report
+from study.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
+from study.files import atomic_file, write_atomically
+from study.findings import FINDINGS
+from study.published import PUBLIC
+from study.records import Record, count_parameters
+from study.runs import recorded
+from study.show import plots, sizes
+from study.show.tables import goals_table, ladder_table, markdown, performance_log
+from study.statistics import brief_met, final_test, verdict
+from study.store import STUDY, load_all
 from tools import reliability
-from utils.analysis import brief_met, final_test, verdict
 from utils.data import ROOT
-from utils.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
-from utils.files import atomic_file, write_atomically
-from utils.findings import FINDINGS
-from utils.published import PUBLIC
 from utils.recipes import Recipe, changes
-from utils.records import Record, count_parameters
-from utils.runs import study
-from utils.show import plots, sizes
-from utils.show.tables import goals_table, ladder_table, markdown, performance_log
-from utils.store import STUDY, load_all
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
@@ -191,7 +191,7 @@ def drawn_from(runs: dict[str, list[Record]]) -> str:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    runs = study(folders=[STUDY])
+    runs = recorded(folders=[STUDY])
     content = blocks(runs)
     for page in PAGES:
         write_atomically(page, renewed(page.read_text(encoding="utf-8"), content))

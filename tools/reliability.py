@@ -27,21 +27,21 @@ import psutil
 from dask.system import CPU_COUNT
 
 from models import MODELS, SeparableConfig, build
+from study.digit import as_mnist
+from study.experiments import FINALS
+from study.files import write_atomically
+from study.runs import recorded, wanted_runs
+from study.show.tables import markdown
+from study.statistics import final_test
+from study.store import STUDY, load, load_all, load_network, weights_checksum
+from study.sweep import parse_experiments, parse_seeds
 from tests.conftest import subset, write_idx
 from tools import mutants
-from utils.analysis import final_test
-from utils.borders import OneLineError
 from utils.data import ROOT, load_mnist
-from utils.digit import as_mnist
-from utils.engine import best_engine, processor
-from utils.experiments import FINALS
-from utils.files import write_atomically
-from utils.measure import raw_pixels
+from utils.device import best_engine, processor
+from utils.evaluation import raw_pixels
 from utils.recipes import Recipe
-from utils.runs import study, wanted_runs
-from utils.show.tables import markdown
-from utils.store import STUDY, load, load_all, load_network, weights_checksum
-from utils.sweep import parse_experiments, parse_seeds
+from utils.validation import OneLineError
 
 FILE = ROOT / "docs" / "reliability.json"
 FLIPS, KILLS = 1_000, 20  # of each kind of file; of a sweep
@@ -182,7 +182,7 @@ def _workers(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def _sweep(store: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "utils.sweep", "--models", "6,8", "--seeds", "0,1"]
+    command = [sys.executable, "-m", "study.sweep", "--models", "6,8", "--seeds", "0,1"]
     environment = os.environ | {"MNIST_ROOT": str(_small_data(store.parent))}
     return subprocess.Popen(
         [*command, "--store", str(store)],
@@ -241,15 +241,15 @@ def tests() -> dict[str, dict[str, int | str]]:
 def unseen(seed: int = 42) -> dict[str, object]:
     """Train each final from a seed that no record has; how far from the recorded runs it ends."""
     folder = ROOT / "build" / "unseen"
-    command = [sys.executable, "-m", "utils.sweep", "--models", ",".join(FINALS)]
+    command = [sys.executable, "-m", "study.sweep", "--models", ",".join(FINALS)]
     command += ["--seeds", str(seed), "--store", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     trained, checksum, apart = load_all([folder]), load_mnist(ROOT / "data").checksum, {}
     for name in FINALS:
         (run,) = wanted_runs(name, seed)
-        recorded = final_test(study([name])[name])
+        known = final_test(recorded([name])[name])
         accuracy = trained[run.key(checksum)].test_accuracy[-1]
-        apart[name] = (accuracy - recorded.mean) / recorded.sd
+        apart[name] = (accuracy - known.mean) / known.sd
     return {"seed": seed, "apart": apart}  # in standard deviations of the recorded seeds
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from study.records import Record
+from study.runs import recorded
+from study.show.look import STAGES
+from study.store import STUDY, load_network
 from utils.data import ROOT, Dataset, load_mnist
-from utils.measure import right
-from utils.records import Record
-from utils.runs import study
-from utils.show.look import STAGES
-from utils.store import STUDY, load_network
+from utils.evaluation import correct
 
 SITE, SOURCE, NPM = (ROOT / "build" / name for name in ("site", "site-source", "npm"))
 PAGES = (
@@ -50,7 +50,7 @@ class Shown(nn.Module):
     def __init__(self, run: Record):
         super().__init__()
         self.network = load_network(run)
-        self.mean, self.deviation = run.statistics
+        self.mean, self.std = run.statistics
         self.stages = [name for name, _ in self.network.named_children() if name != "head"]
         self.pooled = isinstance(self.network.head[0], nn.AvgPool2d)
         answers = "logits", "probabilities"
@@ -58,7 +58,7 @@ class Shown(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """All outputs, named in `outputs`."""
-        x, maps = (pixels / 255 - self.mean) / self.deviation, []
+        x, maps = (pixels / 255 - self.mean) / self.std, []
         for name in self.stages:
             x = self.network.get_submodule(name)(x)
             maps.append(x)
@@ -89,7 +89,7 @@ def export(run: Record, path: Path) -> list[str]:
 def networks(folder: Path, data: Dataset) -> None:
     """Write the networks of the finals and the ten, their list and the example digits."""
     folder.mkdir(parents=True, exist_ok=True)
-    groups = study(folders=[STUDY])
+    groups = recorded(folders=[STUDY])
     names = [*(n for n in groups if not n.isdigit()), *reversed([n for n in groups if n.isdigit()])]
     listed, wrong = [], torch.zeros(len(data.test), dtype=torch.int64)
     for name in names:
@@ -102,7 +102,7 @@ def networks(folder: Path, data: Dataset) -> None:
         listed.append({"name": name, "parameters": run.parameters, "stages": words})
         if not name.isdigit():
             test = data.test
-            wrong += ~right(load_network(run), test.images, test.labels, run.statistics)
+            wrong += ~correct(load_network(run), test.images, test.labels, run.statistics)
     chosen = [int(i) for d in range(10) for i in (data.test.labels == d).nonzero()[:2, 0]]
     content = {
         "nets": listed,

@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from utils.borders import OneLineError, first_line
+from utils.validation import OneLineError, first_line
 
 GZIP = b"\x1f\x8b"
 # The third byte of an IDX file says what its values are.

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from utils.borders import Degrees, Listed, NotNegative, Positive, Share, checked
 from utils.data import VALIDATION_IMAGES
+from utils.validation import CoerceTuple, Degrees, NotNegative, Positive, UnitInterval, checked
 
 
 @checked
@@ -27,7 +27,7 @@ class Recipe:
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.01  # the first value
-    momentum: Share = 0.9  # SGD only
+    momentum: UnitInterval = 0.9  # SGD only
     nesterov: bool = False  # SGD only
     weight_decay: NotNegative = 0.0
     batch_size: Positive = 128  # images
@@ -37,17 +37,19 @@ class Recipe:
     schedule: Literal["constant", "plateau", "plateau on test", "step", "linear"] = "constant"
     warm_up: NotNegative = 0.0  # epochs at the start over which the rate rises from a tenth
     patience: Annotated[int, Field(ge=0)] = 1  # epochs without a lower loss, before "plateau" acts
-    milestones: Annotated[tuple[Positive, ...], Listed] = ()  # epochs after which "step" decays
+    milestones: Annotated[
+        tuple[Positive, ...], CoerceTuple
+    ] = ()  # epochs after which "step" decays
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.1  # factor of "plateau" and "step"
     # Warps of the training images, one of its own for every image and epoch.
-    rotations: Annotated[tuple[Degrees, ...], Listed] = ()  # each adds a uniform [-r, r]
-    translate: Share = 0.0  # share of the side; uniform [-t, t] along each axis
+    rotations: Annotated[tuple[Degrees, ...], CoerceTuple] = ()  # each adds a uniform [-r, r]
+    translate: UnitInterval = 0.0  # share of the side; uniform [-t, t] along each axis
     scale: Annotated[float, Field(ge=0, le=0.9)] = 0.0  # zoom factor uniform in [1 - s, 1 + s]
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0  # degrees, uniform [-s, s]
     calm_epochs: Annotated[int, Field(ge=0)] = 0  # at the end, with warps times `calm`
-    calm: Share = 1 / 3
+    calm: UnitInterval = 1 / 3
     # An average of the weights (EMA), which is what gets measured: decay per step, 0 for none.
-    ema_decay: Share = 0.0
+    ema_decay: UnitInterval = 0.0
     ema_warmup: Literal[False] = False  # of an idea given up; every record names it
     validation: bool = False  # hold training images out, and measure on them
     # How many of MNIST's 60,000 that is.
@@ -62,7 +64,7 @@ class Recipe:
             raise ValueError("recipe: plateau has no warm_up: leave it at 0, or choose a schedule")
 
     @property
-    def warps(self) -> bool:
+    def augments(self) -> bool:
         """Whether training images are augmented at all."""
         return bool(self.rotations or self.translate or self.scale or self.shear)
 
@@ -114,7 +116,7 @@ CANDIDATES: dict[str, tuple[str, Recipe]] = {
 # What won, now on all 60,000 images.
 RECIPES["steps"] = replace(CANDIDATES["steps"][1], validation=False)
 # The finals'. The second search began with the first one's winner, on 10,000 images held out for
-# it (utils/experiments.py), and took AdamW, wider warps, then batches of 64.
+# it (study/experiments.py), and took AdamW, wider warps, then batches of 64.
 RECIPES["final"] = Recipe(
     optimizer="adamw",
     learning_rate=0.01,

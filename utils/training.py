@@ -18,15 +18,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
+import fast
+from fast.graph import GraphedStep, side_stream
 from models import Config, Network, SeparableNetwork, build
-from utils import fast
-from utils.augment import batch, draw_warps
-from utils.borders import NotNegative, OneLineError, Percent, Positive, Seed, check, checked
+from utils.augmentation import batch, sample_affine
 from utils.data import Dataset, Split, pixel_statistics, split_validation
-from utils.engine import ONE_RUN, Engine, best_engine, keep_memory, pinned
-from utils.fast.graph import GraphedStep, side_stream
-from utils.measure import accuracy, confusion_matrix, predict
+from utils.device import ONE_RUN, Engine, best_engine, keep_memory, pinned
+from utils.evaluation import accuracy, confusion_matrix, predict
 from utils.recipes import Recipe, learning_rate
+from utils.validation import NotNegative, OneLineError, Percent, Positive, Seed, check, checked
 
 PROGRESS = 20  # steps between two reports
 REMEDY = "lower the learning rate, or check the inputs"
@@ -160,7 +160,7 @@ class Trainer:
             self.plateau = lr_scheduler.ReduceLROnPlateau(
                 self.optimizer, factor=recipe.decay, patience=recipe.patience
             )
-        self.average = Average(self.network, recipe) if recipe.ema_decay else None
+        self.average = ModelEMA(self.network, recipe) if recipe.ema_decay else None
         self.measured = self.average.network if self.average else self.network
         self.confusion: list[list[int]] | None = None  # of the test set, as last measured
         self.sums = torch.zeros(2, device=engine.device)  # of an epoch: losses, hits
@@ -199,10 +199,10 @@ class Trainer:
         size, count = self.recipe.batch_size, len(self.labels)
         order = torch.randperm(count, generator=self.generator, device=self.engine.device)
         warps, losses = None, []
-        if self.recipe.warps:
+        if self.recipe.augments:
             calm = epoch > self.recipe.epochs - self.recipe.calm_epochs
             strength = self.recipe.calm if calm else 1.0
-            warps = draw_warps(self.recipe, count, self.generator, strength)
+            warps = sample_affine(self.recipe, count, self.generator, strength)
         self.sums.zero_()
         self.network.train()
         for step in range(self.steps_per_epoch):
@@ -245,7 +245,7 @@ class Trainer:
 
     def _batch(self, index: Tensor, warps: Tensor | None) -> Tensor:
         if warps is not None and self.engine.device.startswith("cpu") and fast.usable():
-            images = fast.warped_batch(self.images, index, warps, self.statistics)
+            images = fast.augmented_batch(self.images, index, warps, self.statistics)
         else:
             images = batch(self.images, index, warps, self.statistics)
         return images.contiguous(memory_format=self.engine.memory_format)
@@ -265,7 +265,7 @@ class Trainer:
         return network.eval()
 
 
-class Average:
+class ModelEMA:
     """An exponential moving average of weights and batch statistics.
 
     Like torch.optim.swa_utils.AveragedModel, which counts its updates in a tensor that it copies

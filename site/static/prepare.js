@@ -1,4 +1,4 @@
-// A picture of a digit as MNIST's makers prepared theirs: the same steps as utils/digit.py.
+// A picture of a digit as MNIST's makers prepared theirs: the same steps as study/digit.py.
 
 const BOX = 20, SIDE = 28, THUMBNAIL = 40, LEAST_CONTRAST = 0.1;
 export const WORKING_SIDE = 400, MOST_PIXELS = 50_000_000;

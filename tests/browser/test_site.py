@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from benchmarks.browser import served
+from study.digit import as_mnist
+from study.runs import recorded
+from study.store import STUDY
 from tests.browser.conftest import CHROMIUM
 from tests.test_digit import photo, several
 from tools.site import NPM, SITE, Shown
 from utils.data import ROOT
-from utils.digit import as_mnist
-from utils.runs import study
-from utils.store import STUDY
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and (SITE / "index.html").exists()),
@@ -102,7 +102,7 @@ def test_the_exported_networks_have_the_logits_of_pytorchs(draw, mnist):
     images = mnist.test.images[:1_000]
     text = base64.b64encode(bytes(images.flatten().tolist())).decode()
     for net in json.loads((SITE / "nets" / "nets.json").read_text())["nets"]:
-        run = study([net["name"]], [STUDY])[net["name"]][0]
+        run = recorded([net["name"]], [STUDY])[net["name"]][0]
         with torch.no_grad():
             expected = Shown(run).eval()(images[:, None].float())[0]
         script = "([name, text]) => page.logits(name, page.decoded(text))"
@@ -112,7 +112,7 @@ def test_the_exported_networks_have_the_logits_of_pytorchs(draw, mnist):
 
 def test_two_hundred_test_digits_are_read_as_pytorch_reads_them(draw, mnist):
     listed = json.loads((SITE / "nets" / "nets.json").read_text())["nets"]
-    groups = study(folders=[STUDY])
+    groups = recorded(folders=[STUDY])
     shown = {net["name"]: Shown(groups[net["name"]][0]).eval() for net in listed}
     agree = dict.fromkeys(shown, 0)
     for image in mnist.test.images[:200]:

@@ -1,0 +1,94 @@
+"""The same results in less time; optional, and nothing here is needed to understand the study.
+
+`fuse` swaps the layers of a plain network for compiled ones of the same numbers; `augmented_batch`
+does the same for a batch of images. Where Numba is missing or cannot compile, `usable()` says so
+once, and torch's own layers run.
+"""
+
+import functools
+import sys
+
+import torch
+from torch import Tensor, nn
+
+HUGE = 1e30  # such coordinates of a warp would overflow where they are added up
+
+
+@functools.cache
+def usable() -> bool:
+    """Whether the compiled layers can run here; says why not, in one line, the first time."""
+    try:
+        from fast import layers
+
+        layers.ReLUDropout()(torch.ones(1, 1, 1, 1))
+    except Exception as error:  # whatever ails an optional package, training goes on without it
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        print(
+            f"Numba cannot be used here ({reason}): torch's own layers run, with the same results "
+            "up to rounding, but slower",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def fuse(network: nn.Module) -> nn.Module:
+    """Swap compiled layers into every `nn.Sequential` of `network`, in place; returns it.
+
+    BatchNorm2d [activation] [Dropout] and ReLU [Dropout] become one layer under the first one's
+    name, so that the state dict stays the same; 2x2 max pools are swapped, too.
+    """
+    from fast import layers
+
+    for stage in list(network.modules()):
+        if isinstance(stage, nn.Sequential):
+            _fuse_stage(stage, layers)
+        for name, child in stage.named_children():
+            if type(child) is nn.MaxPool2d and child.kernel_size == child.stride == 2:
+                setattr(stage, name, layers.MaxPool2x2())
+    return network
+
+
+def _fuse_stage(stage: nn.Sequential, layers) -> None:
+    names = list(stage._modules)
+    for index, name in enumerate(names):
+        layer = stage._modules[name]
+        if type(layer) is nn.BatchNorm2d:
+            after = stage._modules[names[index + 1]] if index + 1 < len(names) else None
+            if type(after) not in layers.KINDS:
+                stage._modules[name] = layers.BatchNormAct2d.of(layer, 0.0, nn.Identity())
+                continue
+            p = _drop(stage, names, index + 2)
+            stage._modules[names[index + 1]] = nn.Identity()
+            stage._modules[name] = layers.BatchNormAct2d.of(layer, p, after)
+        elif type(layer) is nn.ReLU:
+            stage._modules[name] = layers.ReLUDropout(_drop(stage, names, index + 1))
+
+
+def _drop(stage: nn.Sequential, names: list[str], index: int) -> float:
+    """Take the dropout at that place out of the stage; returns its probability, 0 if none."""
+    if index >= len(names) or type(stage._modules[names[index]]) is not nn.Dropout:
+        return 0.0
+    p = stage._modules[names[index]].p
+    stage._modules[names[index]] = nn.Identity()
+    return p
+
+
+def augmented_batch(
+    images: Tensor, index: Tensor, matrices: Tensor, statistics: tuple[float, float]
+) -> Tensor:
+    """`utils.augmentation.batch` in one compiled pass, on the CPU; arguments as there.
+
+    Raises:
+        ValueError: for what compiled code would read beyond its arrays at.
+    """
+    from fast import spatial
+
+    which, how = index.numpy(), matrices.numpy()
+    if len(which) and not 0 <= which.min() <= which.max() < len(images):
+        raise ValueError(f"index: images are numbered 0 to {len(images) - 1}, not all of these are")
+    if how.shape != (len(which), 2, 3) or not (abs(how) < HUGE).all():
+        raise ValueError(f"matrices: expected [{len(which)}, 2, 3] of finite numbers")
+    out = torch.empty(len(index), 1, *images.shape[1:], dtype=torch.float32)
+    spatial.augment(images.numpy(), which, how, *statistics, out.squeeze(1).numpy())
+    return out

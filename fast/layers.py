@@ -1,0 +1,240 @@
+"""Layers that compute what torch's own compute, in fewer passes over memory.
+
+On a CPU they run the compiled kernels of `fast.kernels` in channels_last memory, elsewhere
+torch's own. `tests/test_fast.py` proves each equal to its torch counterpart in forward values,
+gradients and running statistics. `fast.fuse` puts them into a network.
+"""
+
+import ctypes
+import functools
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from fast import kernels, spatial
+
+SEEDS = 2**63 - 1  # of the kernels' random numbers; each call draws one from torch's generator
+
+
+def _runs_kernels(x: Tensor) -> bool:
+    known = x.dtype in (torch.float32, torch.bfloat16) and x.numel() > 0
+    return x.device.type == "cpu" and known
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@functools.lru_cache(4096)
+def _array(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    """The memory at an address as an array, which does not own it."""
+    stored = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
+    size = math.prod(shape) * stored.itemsize
+    return np.frombuffer((ctypes.c_char * size).from_address(address), stored).reshape(shape)
+
+
+def _memory(x: Tensor, *shape: int) -> np.ndarray:
+    """The memory of a dense tensor in another shape; bfloat16 as its bits, uint16.
+
+    The way through torch's own views takes as long as a small kernel. An allocator hands out the
+    same few addresses step by step, so the arrays are cached. An array does not keep its memory
+    alive: hold `x` in a variable until the kernel that reads the array has returned. Passing a
+    temporary, as in `_memory(x.float())`, would let the kernel read memory that is already freed.
+    """
+    return _array(x.data_ptr(), shape or tuple(x.shape), x.dtype)
+
+
+def _matrix(x: Tensor) -> np.ndarray:
+    """The same memory as [rows, lanes]; see `fast.kernels`."""
+    lanes = kernels.lanes(x.numel() // x.shape[1], x.shape[1])
+    return _memory(x, x.numel() // lanes, lanes)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+
+
+def _draw_seed(p: float) -> int:
+    return int(torch.randint(SEEDS, ())) if p > 0 else 0
+
+
+class _ReLUDropoutFunction(torch.autograd.Function):
+    """ReLU and dropout in one pass; "output == 0" is the backward mask of both."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float) -> Tensor:
+        x = _channels_last(x)
+        y = torch.empty_like(x)
+        kernels.relu_dropout(_matrix(x), p, _draw_seed(p), _matrix(y))
+        ctx.save_for_backward(y)
+        ctx.p = p
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (y,) = ctx.saved_tensors
+        grad, dx = _channels_last(grad), torch.empty_like(y)
+        kernels.relu_dropout_backward(_matrix(grad), _matrix(y), ctx.p, _matrix(dx))
+        return dx, None
+
+
+class ReLUDropout(nn.Module):
+    """ReLU followed by element-wise dropout (inverted: kept elements are scaled by 1 / (1 - p)).
+
+    Args:
+        p: probability of zeroing an element while training, in [0, 1).
+    """
+
+    def __init__(self, p: float = 0.0):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        if self.training and _runs_kernels(x):
+            return _ReLUDropoutFunction.apply(x, self.p)
+        return F.dropout(F.relu(x), self.p, self.training)
+
+
+class _BatchNormActFunction(torch.autograd.Function):
+    """Batch norm over the batch, activation, dropout: two passes forward, two backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: "BatchNormAct2d") -> Tensor:
+        x = _channels_last(x)
+        y = torch.empty_like(x)
+        vectors = (weight, bias, layer.running_mean, layer.running_var)
+        ctx.mean, ctx.inverse = kernels.batch_norm_act(
+            _matrix(x),
+            *map(_memory, vectors),
+            layer.momentum,
+            layer.eps,
+            layer.kind,
+            layer.p,
+            _draw_seed(layer.p),
+            _matrix(y),
+        )
+        ctx.save_for_backward(x, y, weight, bias)
+        ctx.kind, ctx.p = layer.kind, layer.p
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, y, weight, bias = ctx.saved_tensors
+        grad, dx = _channels_last(grad), torch.empty_like(x)
+        d_weight, d_bias = kernels.batch_norm_act_backward(
+            _matrix(grad),
+            _matrix(y),
+            _matrix(x),
+            _memory(weight),
+            _memory(bias),
+            ctx.mean,
+            ctx.inverse,
+            ctx.kind,
+            ctx.p,
+            _matrix(dx),
+        )
+        return dx, torch.from_numpy(d_weight).float(), torch.from_numpy(d_bias).float(), None
+
+
+KINDS = {
+    nn.ReLU: kernels.RELU,
+    nn.SiLU: kernels.SILU,
+    nn.Hardswish: kernels.HARDSWISH,
+    nn.Identity: kernels.IDENTITY,
+}
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    """Batch norm, an activation and element-wise dropout in one layer (the name is timm's).
+
+    Args:
+        channels: number of channels C.
+        p: probability of zeroing an element while training, in [0, 1).
+        activation: a layer of one of the types in `KINDS`.
+    """
+
+    def __init__(self, channels: int, p: float = 0.0, activation: nn.Module | None = None):
+        super().__init__(channels)
+        self.p, self.activation = p, activation or nn.ReLU()
+        self.kind = KINDS[type(self.activation)]
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d, p: float, activation: nn.Module) -> "BatchNormAct2d":
+        """A layer with the very parameters and buffers of `norm`."""
+        with torch.device("meta"):
+            layer = cls(norm.num_features, p, activation)
+        layer.eps, layer.momentum, layer.training = norm.eps, norm.momentum, norm.training
+        layer._parameters.update(norm._parameters)
+        layer._buffers.update(norm._buffers)
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        if _runs_kernels(x) and self.weight.dtype == torch.float32:
+            if not self.training and not torch.is_grad_enabled():
+                return self._evaluate(x)
+            if self.training and x.numel() > x.shape[1]:  # torch refuses one value per channel
+                self.num_batches_tracked.add_(1)  # += would go through Module.__setattr__
+                return _BatchNormActFunction.apply(x, self.weight, self.bias, self)
+        return F.dropout(self.activation(super().forward(x)), self.p, self.training)
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        x = _channels_last(x)
+        y = torch.empty_like(x)
+        parameters = self.weight, self.bias, self.running_mean, self.running_var
+        kernels.batch_norm_act_evaluation(
+            _matrix(x), *map(_memory, parameters), self.eps, self.kind, _matrix(y)
+        )
+        return y
+
+
+class _MaxPoolFunction(torch.autograd.Function):
+    """2x2 max pooling that remembers, in a byte each, which of the four was the largest."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = _channels_last(x)
+        n, c, h, w = x.shape
+        y = _empty(x, n, c, h // 2, w // 2)
+        rows = n * h // 2
+        ctx.chosen = np.empty((rows, w // 2, c), np.uint8)
+        spatial.max_pool(
+            _memory(x, rows, 2, w // 2, 2, c),
+            _memory(y, rows, w // 2, c),
+            ctx.chosen,
+        )
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        n, c, h, w = grad.shape
+        grad = _channels_last(grad)
+        dx = _empty(grad, n, c, 2 * h, 2 * w)
+        spatial.max_pool_backward(
+            _memory(grad, n * h, w, c),
+            ctx.chosen,
+            _memory(dx, n * h, 2, w, 2, c),
+        )
+        return dx
+
+
+class MaxPool2x2(nn.MaxPool2d):
+    """Max pooling over 2x2 pixels, which halves height and width; odd ones are left to torch."""
+
+    def __init__(self):
+        super().__init__(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H / 2, W / 2]."""
+        even = x.shape[2] % 2 == x.shape[3] % 2 == 0
+        if _runs_kernels(x) and even:
+            return _MaxPoolFunction.apply(x)
+        return super().forward(x)

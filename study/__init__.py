@@ -1,0 +1,1 @@
+"""The evidence: what is trained, what was recorded, and what the records show."""

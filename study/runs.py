@@ -1,0 +1,202 @@
+"""`runs(4)`: every seed of model 4, replayed from its record or trained now."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from IPython import get_ipython
+from tqdm import tqdm
+
+from models import MODELS, Config
+from study.experiments import EXPERIMENTS, FINALS, Experiment, get_experiment
+from study.records import Record, Run
+from study.store import load_all, runs_folder, train, verify
+from utils.data import Dataset, load_mnist
+from utils.recipes import RECIPES, Recipe
+from utils.training import EpochRow
+from utils.validation import Seed, check, short_repr
+
+BAR = "{n:.1f} of {total} epochs |{bar}| {remaining} left"
+FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
+
+
+def runs(
+    experiment: str | int,
+    seeds: Iterable[int] | int | None = None,
+    *,
+    recipe: Recipe | str | dict | None = None,
+    config: Config | dict | None = None,
+    data: Dataset | None = None,
+) -> list[Record]:
+    """The records of an experiment, one per seed: replayed and verified, or trained now.
+
+    Every record's seal is checked, and the first network that is kept is measured again.
+    Prints one line for all that are replayed, and a line per epoch while one trains. A changed
+    recipe or network makes another experiment, whose records serve as any other's do.
+
+    Args:
+        experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
+        seeds: default all that are recorded of those the study wants, or where none is, the first
+            three, which then train; only seed 0 where recipe or config is changed.
+        recipe: instead of the experiment's: a `Recipe`, a name in `RECIPES`, or the fields to
+            change, e.g. {"epochs": 2}.
+        config: instead of the experiment's network: a config of models.py or the fields to change.
+        data: default `load_mnist()`.
+
+    Raises:
+        ValueError: for unknown names, values out of range, or a recipe that does not fit the data.
+        RecordError: if a record is damaged, or a new one cannot be stored.
+        NonFiniteLossError, RunInterruptedError: finished runs stay stored.
+    """
+    data = load_mnist() if data is None else data
+    if not isinstance(data, Dataset):
+        raise ValueError(f"data: expected what load_mnist() returns, not {short_repr(data)}")
+    stored = load_all()
+    pairs = [
+        (run, stored.get(run.key(data.checksum)))
+        for run in wanted_runs(experiment, seeds, recipe=recipe, config=config)
+    ]
+    if seeds is None:
+        pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
+    replayed = [record for _, record in pairs if record]
+    if replayed:
+        line = f"{pairs[0][0].name}: replayed {_seeds(replayed)}"
+        again = next((record for record in replayed if verify(record, data)), None)
+        if again:
+            line += f"; test accuracy of {_seeds([again])} re-measured and confirmed"
+        print(line)
+    return [record or _train(run, data) for run, record in pairs]
+
+
+def wanted_runs(
+    experiment: str | int,
+    seeds: Iterable[int] | int | None = None,
+    *,
+    recipe: Recipe | str | dict | None = None,
+    config: Config | dict | None = None,
+) -> list[Run]:
+    """What `runs` looks for, each seed once; arguments and errors as there."""
+    named = get_experiment(experiment)
+    changed = dataclasses.replace(
+        named, recipe=_recipe(named.recipe, recipe), config=_changed("config", named.config, config)
+    )
+    if seeds is None:
+        seeds = named.seeds if changed == named else (0,)
+    elif isinstance(seeds, bytes) or not isinstance(seeds, Iterable):
+        seeds = (seeds,)
+    seeds = [check(Seed, seed, "seed") for seed in seeds]
+    if not seeds:
+        raise ValueError("seeds: there is none; give one or more, such as 0 or range(3)")
+    return [
+        Run(_name(str(experiment), changed), seed=seed, **_settings(changed))
+        for seed in dict.fromkeys(seeds)
+    ]
+
+
+def named_rightly(run: Run) -> bool:
+    """Whether a run is of the experiment whose name it bears, as that stands today."""
+    return run.name not in EXPERIMENTS or _settings(EXPERIMENTS[run.name]) == _settings(run)
+
+
+def _settings(experiment: Experiment | Run) -> dict:
+    names = ("config", "recipe", "measure_test", "reference")
+    return {name: getattr(experiment, name) for name in names}
+
+
+def _name(name: str, changed: Experiment) -> str:
+    """The name of that experiment in the study, or one of its own for a variation."""
+    for known in (name, *EXPERIMENTS):
+        if _settings(EXPERIMENTS[known]) == _settings(changed):
+            return known
+    digits = Run("0", **_settings(changed)).key("")[:8]
+    return f"{name}-varied-{digits}"
+
+
+def _recipe(named: Recipe, given: Recipe | str | dict | None) -> Recipe:
+    if isinstance(given, str):
+        if given not in RECIPES:
+            raise ValueError(f"unknown recipe {given!r}; the recipes are {', '.join(RECIPES)}")
+        return RECIPES[given]
+    return _changed("recipe", named, given)
+
+
+def _changed(kind: str, named, given):
+    """`given` itself, or `named` with the given fields."""
+    if given is None or isinstance(given, Config if kind == "config" else Recipe):
+        return given or named
+    if not isinstance(given, dict):
+        allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
+        raise ValueError(f"{kind} must be {allowed}, not {short_repr(given)}")
+    unknown = given.keys() - vars(named).keys()
+    if unknown:
+        names = ", ".join(map(str, unknown))
+        raise ValueError(f"{kind} has no {names}; it has {', '.join(vars(named))}")
+    return dataclasses.replace(named, **given)
+
+
+def _train(run: Run, data: Dataset) -> Record:
+    print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
+    watched = sys.stdout.isatty() or get_ipython() is not None
+    bar = tqdm(
+        total=run.recipe.epochs, file=sys.stdout, disable=not watched, leave=False, bar_format=BAR
+    )
+    with bar:
+        record = train(
+            run,
+            data,
+            runs_folder(),
+            report=lambda row: bar.write(epoch_line(row), file=sys.stdout),
+            progress=lambda epochs: bar.update(epochs - bar.n),
+        )
+    print(f"trained in {record.seconds:.0f} s and stored")
+    return record
+
+
+def _seeds(records: list[Record]) -> str:
+    seeds = [record.run.seed for record in records]
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def epoch_line(row: EpochRow) -> str:
+    """One printed line for a finished epoch."""
+    validation = test = ""
+    if row.validation_accuracy is not None:
+        validation = f"  validation {row.validation_accuracy:5.2f} %"
+    if row.test_accuracy is not None:
+        test = f"  test {row.test_accuracy:5.2f} %"
+    return (
+        f"epoch {row.epoch:2d}  lr {row.learning_rate:.5f}  train {row.train_accuracy:5.2f} %"
+        f"{validation}{test}  {row.seconds:5.1f} s"
+    )
+
+
+def recorded(
+    names: Iterable[str | int] | str | int | None = None, folders: list[Path] | None = None
+) -> dict[str, list[Record]]:
+    """The recorded runs of many experiments by name, without verifying or training any.
+
+    Args:
+        names: one or more; default the ten models, and those of the finals that have run.
+        folders: where to look; default `record_folders()`.
+
+    Raises:
+        ValueError: if no run of one of them is recorded.
+        RecordError: if a record is damaged.
+    """
+    names = (names,) if isinstance(names, str | int) else names
+    checksum, stored = load_mnist().checksum, load_all(folders)
+    found = {}
+    for name in map(str, names or (*MODELS, *FINALS)):
+        keys = [run.key(checksum) for run in wanted_runs(name)]
+        found[name] = [stored[key] for key in keys if key in stored]
+        if not found[name] and names is None and name in FINALS:
+            del found[name]
+        elif not found[name]:
+            raise ValueError(
+                f"no run of {name} is recorded; train some: "
+                f"python -m study.sweep --models {name} --store records"
+            )
+    return found

@@ -1,0 +1,84 @@
+"""Every recorded run against the brief: `python -m study.verdict [--json]`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from study.commands import status
+from study.records import Record
+from study.runs import named_rightly
+from study.statistics import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
+from study.store import load_all, verify
+from utils.data import load_mnist
+
+
+def as_json(record: Record) -> str:
+    """One run as one line of JSON; accuracies in percent, one per epoch."""
+    fields = {
+        "experiment": record.run.name,
+        "model": record.run.model,
+        "seed": record.run.seed,
+        "parameters": record.parameters,
+        "epochs": len(record.history),
+        "test_accuracy": record.test_accuracy,
+        "train_accuracy": record.train_accuracy,
+        "met": verdict(record).met,
+    }
+    return json.dumps(fields)
+
+
+def as_text(record: Record) -> str:
+    """One run as one row of the printed table."""
+    held = verdict(record)
+    outcome = "met" if held.met else "not met: " + ", ".join(held.missing)
+    return (
+        f"{record.run.name:18s} {record.run.seed:4d}  {record.parameters:10,d}  "
+        f"{len(record.history):6d}  {record.train_accuracy[-1]:7.2f}  "
+        f"{record.test_accuracy[-1]:6.2f}  {held.worst_of_last:18.2f}  {outcome}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m study.verdict", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--verify", action="store_true", help="measure kept networks again, first")
+    parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
+    options = parser.parse_args(arguments)
+    # The brief is about these data, and says nothing of searches, which are not measured so.
+    data = load_mnist()
+    found = [
+        record
+        for record in load_all(options.records).values()
+        if record.run.measure_test and record.data_checksum == data.checksum
+    ]
+    strangers = [record for record in found if not named_rightly(record.run)]
+    for record in strangers:
+        found.remove(record)
+        print(
+            f"{record.path} is left out: it says that it is of {record.run.name}, whose network or "
+            "recipe is another today; give the run a name of its own",
+            file=sys.stderr,
+        )
+    measured = sum(verify(record, data) for record in found) if options.verify else 0
+    if not found:
+        print("no runs are recorded on these data; train, e.g. with 'make run'", file=sys.stderr)
+        return 1
+    if not options.json:
+        print(
+            f"The brief: test accuracy of {TARGET_ACCURACY} % or more in each of the last five "
+            f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n\n"
+            "experiment         seed  parameters  epochs  train %  test %  worst of last five"
+            "  the brief"
+        )
+    for record in found:
+        print(as_json(record) if options.json else as_text(record))
+    again = f"{measured} networks whose weights are kept were measured again and agree"
+    looked = again if options.verify else "weights were not looked at: --verify does"
+    print(f"\n{len(found)} records hold; {looked}", file=sys.stderr if options.json else sys.stdout)
+    return bool(strangers)
+
+
+if __name__ == "__main__":
+    sys.exit(status(main))

@@ -1,0 +1,75 @@
+"""Batches: pick, warp (one random affine warp per image) and normalise, on the images' device.
+
+Plain torch, on any device. Mind when you change a warp: on a CPU the trainer computes it by
+`fast.augmented_batch`, one compiled pass that a test holds against this.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.recipes import Recipe
+
+
+def sample_affine(
+    recipe: Recipe, count: int, generator: torch.Generator, strength: float = 1.0
+) -> Tensor:
+    """Draw one inverse affine matrix per image, [count, 2, 3], on the generator's device.
+
+    Angles of several rotations add up, as they would if the warps were applied one after another,
+    but the image is resampled only once. Coordinates run from -1 to 1 across the image, so that a
+    shift by a share t of the side is 2 t. `strength` is a factor on every limit of the recipe.
+    """
+
+    def uniform(limit: float) -> Tensor:
+        unit = torch.rand(count, generator=generator, device=generator.device)
+        return (2 * unit - 1) * (limit * strength)
+
+    angle = torch.zeros(count, device=generator.device)
+    for limit in recipe.rotations:
+        angle = angle + uniform(limit)
+    angle, shear = torch.deg2rad(angle), torch.deg2rad(uniform(recipe.shear))
+    zoom = 1 / (1 + uniform(recipe.scale))
+    shift_x, shift_y = uniform(2 * recipe.translate), uniform(2 * recipe.translate)
+    cos, sin, tan = angle.cos() * zoom, angle.sin() * zoom, shear.tan()
+    rows = (cos, cos * tan - sin, shift_x), (sin, sin * tan + cos, shift_y)
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def rotation_angles(matrices: Tensor) -> list[float]:
+    """Rotation of each warp in degrees, counterclockwise; for captions. matrices: [N, 2, 3]."""
+    return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0])).tolist()
+
+
+def apply_affine(images: Tensor, matrices: Tensor) -> Tensor:
+    """Resample each image through its own matrix, bilinearly; outside is background (0).
+
+    Args:
+        images: [N, 1, 28, 28] float, background 0 (that is, before normalisation).
+        matrices: [N, 2, 3] from `sample_affine`, mapping output to input coordinates.
+    """
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def batch(
+    images: Tensor, index: Tensor, matrices: Tensor | None, statistics: tuple[float, float]
+) -> Tensor:
+    """A training batch [N, 1, 28, 28], float32, normalised: the `images` at `index`, warped.
+
+    Args:
+        images: [M, 28, 28] uint8.
+        index: [N] int64, which of them.
+        matrices: [N, 2, 3] from `sample_affine`, one per batch image; None to leave them unwarped.
+        statistics: mean and SD of the pixels on the scale 0..1.
+    """
+    picked = images[index].unsqueeze(1).float() / 255
+    if matrices is not None:
+        picked = apply_affine(picked, matrices)
+    return normalise(picked, statistics)
+
+
+def normalise(images: Tensor, statistics: tuple[float, float]) -> Tensor:
+    """Pixels 0..1 to mean 0 and SD 1, by the statistics (mean, SD) of the training split."""
+    mean, std = statistics
+    return (images - mean) / std

@@ -1,0 +1,91 @@
+"""What a network answers: log-probabilities, confusion matrix, accuracy."""
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from models import IMAGE_SIZE
+from utils.augmentation import normalise
+from utils.device import ONE_RUN, Engine, pinned
+from utils.validation import short_repr
+
+CPU_BATCH, ACCELERATOR_BATCH = 200, 5_000  # images; no effect on the figures
+
+
+def predict(
+    network: nn.Module, images: Tensor | numpy.ndarray, statistics: tuple[float, float]
+) -> Tensor:
+    """Log-probabilities [N, 10], float32 on the CPU, of images [N, 28, 28] or [N, 1, 28, 28].
+
+    Computed in float32 on the network's device, whatever it was trained in and the caller has set.
+
+    Args:
+        network: its mode is set to evaluation.
+        images: raw pixels, uint8 or floats 0..1, ink high; they are normalised here.
+        statistics: mean and SD of the pixels on the scale 0..1, as in `utils.training.Trained`.
+
+    Raises:
+        ValueError: for images of another shape or range.
+    """
+    network.eval()
+    images = raw_pixels(images)
+    device = next(network.parameters()).device
+    size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # where every launch costs
+    with (
+        ONE_RUN,
+        pinned(Engine(str(device), threads=torch.get_num_threads())),
+        torch.inference_mode(),
+    ):
+        parts = [
+            network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
+            for part in images.split(size)
+        ]
+        return torch.cat(parts).cpu()
+
+
+def correct(
+    network: nn.Module, images: Tensor, labels: Tensor, statistics: tuple[float, float]
+) -> Tensor:
+    """Which images a network reads as they are labelled, [N] booleans; as `predict`."""
+    return predict(network, images, statistics).argmax(1) == labels
+
+
+def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
+    """Images as uint8 [N, 28, 28], also from floats 0..1 as torchvision's `ToTensor` gives them.
+
+    Floats are rounded to the 256 greys that the networks were trained on.
+
+    Raises:
+        ValueError: for another shape or range: normalised already, or of another size.
+    """
+    if not isinstance(images, Tensor):
+        try:
+            images = torch.from_numpy(numpy.asarray(images))
+        except TypeError:
+            raise ValueError(f"images are an array or tensor, not {short_repr(images)}") from None
+    if images.dim() == 4 and images.shape[1] == 1:
+        images = images.squeeze(1)
+    if images.dim() != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        shape = tuple(images.shape)
+        raise ValueError(f"images have shape {shape}; expected [N, 28, 28], or [N, 1, 28, 28]")
+    if images.dtype == torch.uint8:
+        return images
+    top = 1 if images.is_floating_point() or images.dtype == torch.bool else 255
+    if not ((images >= 0) & (images <= top)).all():
+        least, most = images.min().item(), images.max().item()
+        raise ValueError(
+            f"images run from {least:g} to {most:g}; expected uint8 0 to 255 or floats 0 to 1, not "
+            "normalised: that is done here"
+        )
+    return (images * (255 // top)).round().to(torch.uint8)
+
+
+def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int]]:
+    """[10][10] counts: row = true digit, column = predicted digit."""
+    pairs = labels * 10 + log_probabilities.argmax(1)
+    return torch.bincount(pairs, minlength=100).reshape(10, 10).tolist()
+
+
+def accuracy(confusion: list[list[int]]) -> float:
+    """UnitInterval of right answers in a confusion matrix, percent."""
+    return 100 * int(numpy.trace(confusion)) / sum(map(sum, confusion))

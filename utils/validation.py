@@ -1,0 +1,89 @@
+"""Dataclasses that check what enters them, strictly, and say in one line what is wrong.
+
+Types, ranges and unknown fields are pydantic's to check; nothing is coerced but whole numbers to
+floats (15 and 15.0 are one value) and lists to tuples, where a field allows it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+NotNegative = Annotated[float, Field(ge=0)]
+UnitInterval = Annotated[float, Field(ge=0, lt=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+CoerceTuple = Strict(False)  # of a tuple: a list will do
+
+T = TypeVar("T")
+_adapter = functools.cache(TypeAdapter)
+
+
+class OneLineError(Exception):
+    """An error whose message says all: a notebook shows that line and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython's name
+        return [f"{type(self).__name__}: {self}"]
+
+
+def checked(cls: type[T]) -> type[T]:
+    """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    made = dataclass(frozen=True, config=strict)(cls)
+    names = [field.name for field in dataclasses.fields(made)]
+    construct = made.__init__
+
+    @functools.wraps(construct)
+    def __init__(self, *arguments, **fields):  # noqa: N807
+        try:
+            construct(self, *arguments, **fields)
+        except ValidationError as error:
+            raise ValueError(one_line(error, cls.__name__.lower(), names)) from None
+
+    made.__init__ = __init__
+    return made
+
+
+def check(kind: type[T], value: T, name: str) -> T:
+    """The value, if it is of that kind (a type with its range, e.g. `Seed`).
+
+    Raises:
+        ValueError: otherwise, naming it.
+    """
+    try:
+        return _adapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ValueError(one_line(error, name)) from None
+
+
+def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> str:
+    """What a checker found first: where, what is allowed, what was given.
+
+    A place counted from 0, as of an argument without a name, is one of `fields`.
+    """
+    first = error.errors(include_url=False)[0]
+    loc = list(first["loc"])
+    if loc and isinstance(loc[0], int) and loc[0] < len(fields):
+        loc[0] = fields[loc[0]]
+    where = "".join(c if c.isprintable() else "?" for c in ".".join([name, *map(str, loc)]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message  # our own words, which name the field
+    return f"{where}: {message[0].lower()}{message[1:]}, not {short_repr(first['input'])}"
+
+
+def short_repr(value: object) -> str:
+    """What a value looks like, in one short line."""
+    given = " ".join(repr(value).split())
+    return given if len(given) <= 60 else f"{given[:57]}..."
+
+
+def first_line(error: object) -> str:
+    """One line of an error, whose text may be empty."""
+    return (str(error) or " ").splitlines()[0].strip() or type(error).__name__
