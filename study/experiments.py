@@ -237,6 +237,20 @@ for _epochs, _recipe in SHORT_CANDIDATES.items():
 FINALS = tuple(name for name in EXPERIMENTS if name.endswith("-final"))
 
 
+def kind_of(name: str) -> str:
+    """The folder of an experiment's records: models, finals, trials or ablations; else variations.
+
+    A variation is a run of one's own, of no experiment here.
+    """
+    if name not in EXPERIMENTS:
+        return "variations"
+    if name.isdigit():
+        return "models"
+    if name in FINALS:
+        return "finals"
+    return "trials" if "-trial-" in name or "-search-" in name else "ablations"
+
+
 def get_experiment(name: str | int) -> Experiment:
     """The experiment called `name`, e.g. 9 or "9-final".
 

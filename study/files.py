@@ -37,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 def remove_parts(folder: Path) -> None:
     """Delete what processes of this machine that are no more have left half written in a store."""
-    for path in (*folder.glob(".part-*"), *folder.glob("*/.part-*")):
+    for path in folder.rglob(".part-*"):
         owner = re.match(rf"{re.escape(PART)}(\d+)-", path.name)
         if owner and not psutil.pid_exists(int(owner[1])):
             path.unlink(missing_ok=True)

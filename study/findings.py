@@ -18,7 +18,6 @@ from study.published import PUBLISHED
 from study.records import Record
 from study.runs import recorded
 from study.statistics import (
-    TARGET_ACCURACY,
     Interval,
     Spread,
     difference,
@@ -33,9 +32,8 @@ from study.statistics import (
     spread,
 )
 from study.store import STUDY
+from study.thresholds import BEST_GOAL, FEWEST_SEEDS, TARGET_ACCURACY
 
-FEWEST = 3  # seeds
-BEST_GOAL = 99.70  # percent, of the best network below 8,000 parameters, on average
 Measure = Callable[[list[Record]], Spread]
 
 
@@ -111,8 +109,10 @@ def judge(finding: Finding, records: list[list[Record]]) -> Judged:
         ValueError: for fewer than three seeds of one of them.
     """
     fewest = min(map(len, records))
-    if fewest < FEWEST:
-        raise ValueError(f"finding {finding.id} has {fewest} seeds; it takes {FEWEST} or more")
+    if fewest < FEWEST_SEEDS:
+        raise ValueError(
+            f"finding {finding.id} has {fewest} seeds; it takes {FEWEST_SEEDS} or more"
+        )
     effect = finding.effect(records)
     side, influential_seed = finding.beyond(effect), None
     if side == 1:
@@ -134,7 +134,7 @@ def _enough(names: tuple[str, ...], without: int | None = None) -> list[list[Rec
         groups = [_without(group, without) for group in recorded(names, [STUDY]).values()]
     except ValueError:  # none is recorded
         return []
-    return groups if min(map(len, groups)) >= FEWEST else []
+    return groups if min(map(len, groups)) >= FEWEST_SEEDS else []
 
 
 def findings(model: int | None = None, without: int | None = None) -> list[Judged]:
@@ -319,7 +319,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(judged.as_json() if options.json else judged)
     waiting = [f.id for f in FINDINGS if f.id not in {judged.finding.id for judged in found}]
     if waiting and not options.json:
-        print(f"\nwaiting for {FEWEST} seeds: {', '.join(waiting)}")
+        print(f"\nwaiting for {FEWEST_SEEDS} seeds: {', '.join(waiting)}")
     return 0
 
 

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models import Config, build
+from study.experiments import kind_of
 from utils.device import ENGINE_VERSION, Engine
 from utils.evaluation import accuracy
 from utils.recipes import Recipe, learning_rate
@@ -83,7 +84,7 @@ class Run:
 
     def path(self, folder: Path) -> Path:
         """Where its record lies in a store."""
-        return folder / self.name / f"seed-{self.seed:02d}.json"
+        return folder / kind_of(self.name) / self.name / f"seed-{self.seed:02d}.json"
 
 
 def _off_default(settings: Config | Recipe) -> dict:

@@ -1,6 +1,6 @@
 """What kept networks answer beyond their accuracy: `python -m study.robustness` measures it.
 
-Mistakes and confidence on the whole test set; accuracy on its first images turned, shifted and
+Mistakes and confidence on the whole test set; accuracy on its first images rotated, shifted and
 under noise, and on digits from elsewhere. That takes seconds a network, so the results are kept in
 records/measured.json, a line for each run's key; a test measures some of them again.
 """
@@ -32,7 +32,7 @@ FILE = STUDY / "measured.json"
 IMAGES = 2_000  # of the test set, under each condition
 BINS = 10  # of confidence
 CONDITIONS: dict[str, tuple[float, ...]] = {
-    "turned": (-45, -30, -15, 0, 15, 30, 45),  # degrees, counterclockwise
+    "rotated": (-45, -30, -15, 0, 15, 30, 45),  # degrees, counterclockwise
     "shifted": (0, 1, 2, 3, 4, 5),  # pixels, to the right and down
     "noise": (0, 0.1, 0.2, 0.3, 0.4, 0.5),  # standard deviation, as a share of full ink
 }
@@ -46,11 +46,12 @@ class Measured:
     # Per bin of the probability of the answer: images, sum of probabilities, right answers.
     bins: tuple[tuple[int, float, int], ...]
     accuracy: dict[str, tuple[float, ...]]  # percent, by condition, as in CONDITIONS
-    foreign: tuple[float, float]  # percent of foreign digits: prepared as MNIST, merely enlarged
+    # Percent of scikit-learn's digits: prepared as MNIST, merely enlarged.
+    out_of_distribution: tuple[float, float]
 
 
-def turned(images: Tensor, degrees: float) -> Tensor:
-    """Images [N, 28, 28] uint8, all turned counterclockwise by the same angle."""
+def rotated(images: Tensor, degrees: float) -> Tensor:
+    """Images [N, 28, 28] uint8, all rotated counterclockwise by the same angle."""
     angle = torch.deg2rad(torch.tensor(float(degrees)))
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(())
     matrix = torch.stack([torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero])])
@@ -87,7 +88,7 @@ def out_of_distribution_digits() -> tuple[Tensor, Tensor, Tensor]:
     return prepared, enlarged, torch.from_numpy(found.target)
 
 
-CHANGES = {"turned": turned, "shifted": shifted, "noise": noisy}
+CHANGES = {"rotated": rotated, "shifted": shifted, "noise": noisy}
 
 
 def measure(run: Record, data: Dataset) -> Measured:
@@ -107,8 +108,8 @@ def measure(run: Record, data: Dataset) -> Measured:
         changed = (CHANGES[name](some.images, value) for value in values)
         accuracy[name] = tuple(_share(network, run, each, some.labels) for each in changed)
     *ways, labels = out_of_distribution_digits()
-    foreign = tuple(_share(network, run, images, labels) for images in ways)
-    return Measured(tuple((~hit).nonzero()[:, 0].tolist()), tuple(bins), accuracy, foreign)
+    elsewhere = tuple(_share(network, run, images, labels) for images in ways)
+    return Measured(tuple((~hit).nonzero()[:, 0].tolist()), tuple(bins), accuracy, elsewhere)
 
 
 def _share(network: nn.Module, run: Record, images: Tensor, labels: Tensor) -> float:

@@ -12,11 +12,7 @@ from itertools import pairwise
 from scipy import stats
 
 from study.records import Record
-
-TARGET_ACCURACY = 99.4  # percent, on the test set, in each of the last five epochs
-LAST_EPOCHS = 5
-MAX_EPOCHS = 15
-PARAMETER_LIMIT = 8_000  # fewer than
+from study.thresholds import LAST_EPOCHS, MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
 
 
 @dataclass(frozen=True)

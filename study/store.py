@@ -1,8 +1,7 @@
 """Where records lie: find, load, verify, train and save them.
 
-Records lie where a person finds them, `records/9-final/seed-00.json`, with the weights, where they
-are kept, beside them as plain arrays (`.npz`, read without pickle). The key inside decides, not the
-name.
+A record is `records/finals/9-final/seed-00.json`; its weights, where they are kept, lie beside it
+as plain arrays (`.npz`, read without pickle). The key inside decides, not the name.
 """
 
 import contextlib
@@ -79,14 +78,15 @@ def _records_in(folder: Path) -> list[Path]:
     """The records of a folder; unlike `Path.glob`, which skips them, it names unreadable ones."""
     if folder in (STUDY, runs_folder()) and not os.path.lexists(folder):
         return []  # nothing was stored yet
-    try:
-        groups = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-        paths = [path for group in groups for path in group.iterdir()]
-    except OSError as error:
+
+    def refuse(error: OSError) -> None:
         raise RecordError(
             f"{error.filename} cannot be looked into ({error.strerror}); expected a folder of "
             "records, as records/ is"
         ) from None
+
+    walk = os.walk(folder, onerror=refuse)
+    paths = (Path(inside, name) for inside, _, names in walk for name in names)
     return sorted(path for path in paths if path.match("seed-*.json"))
 
 

@@ -216,7 +216,7 @@ def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
     try:
         for name in sorted(files, reverse=True):  # .npz, then .json
             path = folder / place(Path(name), key, folder)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, files[name])
     except OSError as error:
         return f"{name} cannot be stored in {folder}: {error.strerror}"

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from study.experiments import EXPERIMENTS, TRIALS, Trial
 from study.records import Record, count_parameters
 from study.runs import recorded
-from study.statistics import LAST_EPOCHS, Interval, Spread, mean_interval, paired
+from study.statistics import Interval, Spread, mean_interval, paired
 from study.store import STUDY
-
-GAIN = 0.02  # points, from which on an idea is taken
-# Percent: of the last five epochs, averaged over seeds, what a network needs to become a final.
-LOWEST_OF_A_FINAL = 99.45
+from study.thresholds import LAST_EPOCHS
 
 
 def score(record: Record) -> float:

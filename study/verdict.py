@@ -8,8 +8,9 @@ from pathlib import Path
 from study.commands import status
 from study.records import Record
 from study.runs import named_rightly
-from study.statistics import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY, verdict
+from study.statistics import verdict
 from study.store import load_all, verify
+from study.thresholds import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
 from utils.data import load_mnist
 
 

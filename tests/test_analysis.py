@@ -182,7 +182,7 @@ def test_verdict_prints_every_committed_test_figure_once(capsys):
 
 
 def test_verdict_looks_at_weights_where_asked(tmp_path, capsys):
-    shutil.copytree(STUDY / "1", tmp_path / "1")
+    shutil.copytree(STUDY / "models" / "1", tmp_path / "1")
     options = ["--records", str(tmp_path)]
     assert verdict_command.main([*options, "--verify"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
@@ -198,7 +198,9 @@ def test_verdict_looks_at_weights_where_asked(tmp_path, capsys):
 
 def test_verdict_believes_no_record_under_another_models_name(tmp_path, capsys):
     for name in ("1", "2"):
-        shutil.copytree(STUDY / name, tmp_path / name, ignore=lambda *_: ["seed-01.json"])
+        shutil.copytree(
+            STUDY / "models" / name, tmp_path / name, ignore=lambda *_: ["seed-01.json"]
+        )
     path = tmp_path / "2" / "seed-00.json"
     record = load(path)
     path.write_text(dumps(replace(record, run=replace(record.run, name="9"))))

@@ -2,18 +2,19 @@ import shutil
 
 import pytest
 
+from study import evidence
 from study.commands import status
 from study.experiments import EXPERIMENTS
 from study.store import STUDY
-from tools import evidence
 
 
 @pytest.fixture
 def few(tmp_path, monkeypatch):
     """A study of two experiments, one of whose seeds are all recorded but one."""
     for name in ("1/seed-00.json", "1/seed-00.npz", "1/seed-01.json", "2/seed-03.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(STUDY / name, tmp_path / name)
+        path = tmp_path / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(STUDY / "models" / name, path)
     monkeypatch.setattr(evidence, "STUDY", tmp_path)
     monkeypatch.setenv("MNIST_ROOT", "elsewhere")  # the study is about its own data all the same
     whole = dict(EXPERIMENTS)

@@ -13,7 +13,7 @@ from study import findings, trials
 from study import statistics as analysis
 from study.digit import read_digit
 from study.published import PUBLIC
-from study.robustness import CONDITIONS, shifted, turned
+from study.robustness import CONDITIONS, rotated, shifted
 from study.runs import recorded
 from study.show import lesson, look, pictures, plots, sizes
 from study.store import STUDY, load_network
@@ -196,10 +196,10 @@ def test_a_class_without_images_is_said():
 
 def test_turning_there_and_back_and_by_nothing(mnist):
     images = mnist.test.images[:5]
-    assert (turned(images, 0.0).int() - images.int()).abs().max() <= 1
-    back = turned(turned(images, 30.0), -30.0)
+    assert (rotated(images, 0.0).int() - images.int()).abs().max() <= 1
+    back = rotated(rotated(images, 30.0), -30.0)
     assert (back.float() - images.float()).abs().mean() < 12
-    assert (turned(images, 30.0).float() - images.float()).abs().mean() > 20
+    assert (rotated(images, 30.0).float() - images.float()).abs().mean() > 20
 
 
 def test_shifting_moves_by_whole_pixels(mnist):

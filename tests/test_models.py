@@ -64,7 +64,7 @@ def test_the_file_alone_builds_all_ten_and_loads_committed_weights(tmp_path, mni
     shutil.copy(ROOT / "models.py", tmp_path)
     numpy.save(tmp_path / "images.npy", mnist.test.images[:50].numpy())
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    weights = ROOT / "records" / "9-final" / "seed-00.npz"
+    weights = ROOT / "records" / "finals" / "9-final" / "seed-00.npz"
     run = subprocess.run(
         [sys.executable, "-c", ALONE, str(tmp_path), str(weights), str(tmp_path / "images.npy")],
         cwd=tmp_path,

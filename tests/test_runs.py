@@ -10,7 +10,7 @@ from matplotlib import pyplot
 
 from models import MODELS
 from study import runs, store
-from study.experiments import EXPERIMENTS, FINALS, get_experiment
+from study.experiments import EXPERIMENTS, FINALS, get_experiment, kind_of
 from study.records import RecordError
 from study.runs import epoch_line, recorded, wanted_runs
 from study.show import pictures, plots, tables
@@ -237,7 +237,7 @@ def test_three_runs_in_three_threads_get_the_weights_they_get_alone(small, tmp_p
     assert len(set(alone)) == 3
 
 
-RECORDED = [name for name in EXPERIMENTS if (STUDY / name).is_dir()]
+RECORDED = [name for name in EXPERIMENTS if (STUDY / kind_of(name) / name).is_dir()]
 
 
 def test_everything_recorded_is_counted(mnist):
@@ -274,7 +274,7 @@ def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no
     monkeypatch.setenv("MNIST_RECORDS", str(STUDY))
     trial = tmp_path / "runs" / "4" / "seed-12.json"
     trial.parent.mkdir(parents=True)
-    text = (STUDY / "4" / "seed-01.json").read_text()
+    text = (STUDY / "models" / "4" / "seed-01.json").read_text()
     trial.write_text(forge(text, lambda content: content["run"].update(seed=12), key=True))
     assert load(trial).run.seed == 12
     assert runs.runs(4, 12, data=mnist)[0].path == trial

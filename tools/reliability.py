@@ -53,7 +53,9 @@ def flips(count: int = FLIPS) -> dict[str, dict[str, int]]:
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(STUDY / "9-final", folder / "9-final", ignore=_all_but("seed-00"))
+        shutil.copytree(
+            STUDY / "finals" / "9-final", folder / "9-final", ignore=_all_but("seed-00")
+        )
         shutil.copytree(RAW, folder / "data")
         record = folder / "9-final" / "seed-00.json"
         archive = folder / "data" / "t10k-labels-idx1-ubyte.gz"

@@ -1,12 +1,10 @@
-"""A network as it is built: its diagram, what each layer sees, all its parameters on a page."""
+"""A network as it is built: its diagram, and what each layer sees."""
 
-import math
 from dataclasses import replace
 
-import numpy
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import IMAGE_SIZE, MODELS, Config
 from utils.figures import (
@@ -16,7 +14,6 @@ from utils.figures import (
     INK,
     ORANGE,
     PURPLE,
-    SIGNED,
     SKY,
     VERMILION,
     YELLOW,
@@ -24,7 +21,6 @@ from utils.figures import (
 )
 from utils.layers import LayerRow, layer_rows
 
-PAGE, WORDS = 115, 16  # weights side by side; as wide as a layer's name
 MARKS = {"batch norm": GREEN, "dropout": PURPLE}  # strips in a block
 TALLEST, WIDEST = 64, 28  # channels and pixels that fill a diagram's column
 
@@ -123,62 +119,3 @@ def receptive_fields(image: Tensor, model: int | Config) -> Figure:
     axes.set(xlabel="pixels", ylabel="pixels")
     axes.grid(False)
     return figure
-
-
-def parameters(network: nn.Module) -> Figure:
-    """Every learned number of a network on one page, in the order data passes them."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    count = sum(parameter.numel() for parameter in network.parameters())
-    title = f"All {count:,} parameters, in the order data passes them: blue above zero, red below; "
-    title += "two rows under a convolution are its batch norm"
-    pictures, x, y, right, low, wide = [], 0, 0, 0, 0, 0  # the next begins right of the last
-    for layer in layers:
-        picture = _picture(layer)
-        (height, width), over = picture.shape, pictures[-1] if pictures else None
-        if isinstance(layer, nn.BatchNorm2d):  # under its convolution
-            place = over[2], over[3] + over[1].shape[0] + 1
-            right = max(right, x + width)
-        else:
-            x = right + 3 if over else 0
-            if x + width > PAGE:
-                x, y = 0, low + 4
-            place, right = (x, y), x + max(width, WORDS)
-        pictures.append((layer, picture, *place))
-        low, wide = max(low, place[1] + height), max(wide, place[0] + width)
-    alt = f"Every weight of the network as a coloured square, in {len(layers)} layers"
-    figure, axes = sized(8, 0.6 + 7.7 * (low + 4) / wide, title, alt)
-    for layer, picture, left, top in pictures:
-        most, (height, width) = max(numpy.nanmax(abs(picture)), 1e-6), picture.shape
-        extent = (left, left + width, top + height, top)
-        axes.imshow(picture, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
-        if isinstance(layer, nn.Conv2d):
-            axes.text(left, top - 0.5, _layer_name(layer), fontsize=9)
-    axes.set(xlim=(0, wide), ylim=(low, -4))
-    axes.axis("off")
-    return figure
-
-
-def _layer_name(layer: nn.Conv2d) -> str:
-    size = layer.kernel_size[0]
-    if layer.groups > 1:
-        return f"{layer.in_channels} kernels {size}x{size}"
-    return f"{size}x{size}, {layer.in_channels} to {layer.out_channels}"
-
-
-def _picture(layer: nn.Module) -> numpy.ndarray:
-    """A layer's parameters as a matrix; kernels with gaps (NaN) between them."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return numpy.stack([layer.weight.detach().numpy() - 1, layer.bias.detach().numpy()])
-    weight = layer.weight.detach().numpy()
-    outputs, inputs, size, _ = weight.shape
-    if size == 1:
-        return weight[:, :, 0, 0]
-    if inputs == 1:  # a kernel for each channel, as a block
-        inputs = math.ceil(outputs**0.5)
-        missing = -outputs % inputs
-        weight = numpy.pad(
-            weight, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=numpy.nan
-        ).reshape(-1, inputs, size, size)
-        outputs = len(weight)
-    gap = numpy.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=numpy.nan)
-    return gap.transpose(0, 2, 1, 3).reshape(outputs * (size + 1), inputs * (size + 1))[:-1, :-1]

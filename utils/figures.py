@@ -7,7 +7,6 @@ import base64
 import io
 import textwrap
 
-import numpy
 from IPython.display import display
 from matplotlib import pyplot
 from matplotlib.colors import LinearSegmentedColormap
@@ -17,6 +16,7 @@ from PIL import Image
 # Okabe and Ito's palette, distinct in all common forms of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#999999"  # of what is compared with
 
 INK = "gray_r"  # a digit dark on white
 # Blue is above zero and vermilion below, white is zero.
@@ -41,31 +41,39 @@ STYLE = {
 def show(figure: Figure) -> None:
     """Display a figure with its alternative text, then close it.
 
-    As a PNG of 256 colours, which takes less room in a notebook and looks the same.
+    As a PNG of 256 colours, which takes less room in a notebook and looks the same. The text is
+    the plain form of the output, so that nbval compares the title and its computed figures.
     """
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
         small, format="png", optimize=True
     )
-    content = {"image/png": base64.b64encode(small.getvalue()).decode(), "text/plain": repr(figure)}
+    content = {"image/png": base64.b64encode(small.getvalue()).decode(), "text/plain": figure.alt}
     display(content, raw=True, metadata={"image/png": {"alt": figure.alt}})
     pyplot.close(figure)
 
 
-def sized(width: float, height: float, title: str, alt: str, panels: tuple[int, int] = (1, 1)):
-    """A figure of one panel, or of rows and columns of them, and its axes. Sizes in inches."""
+def panels(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
+    """A figure of several panels, and their axes as an array [rows, columns]. Size in inches."""
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(*panels, figsize=(width, height), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(width * 11.5)), x=0.01, ha="left")
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=size, layout="constrained", squeeze=False
+        )
+    figure.suptitle(textwrap.fill(title, int(size[0] * 11.5)), x=0.01, ha="left")
     figure.alt = f"{alt}. {title}."
     return figure, axes
 
 
+def sized(width: float, height: float, title: str, alt: str):
+    """A figure of one panel, and its axes. Width and height in inches."""
+    figure, axes = panels(1, 1, (width, height), title, alt)
+    return figure, axes[0, 0]
+
+
 def grid(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
-    """A figure of many panels without frames, and their axes as [rows, columns]."""
-    figure, axes = sized(*size, title, alt, (rows, columns))
-    axes = numpy.reshape(axes, (rows, columns))
+    """As `panels`, of images: without frames."""
+    figure, axes = panels(rows, columns, size, title, alt)
     for axis in axes.flat:
         axis.axis("off")
     return figure, axes

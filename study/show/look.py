@@ -1,16 +1,17 @@
 """What a trained network sees: its filters, maps, evidence, gates."""
 
 import contextlib
+import math
 from collections.abc import Iterator
-from dataclasses import replace
 
+import numpy
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from models import IMAGE_SIZE, MODELS, build
+from models import IMAGE_SIZE
 from utils.augmentation import normalise
-from utils.data import Dataset, Split
+from utils.data import Split
 from utils.evaluation import predict
 from utils.figures import (
     BLUE,
@@ -21,9 +22,9 @@ from utils.figures import (
     SKY,
     VERMILION,
     grid,
+    panels,
+    sized,
 )
-from utils.recipes import Recipe
-from utils.training import fit
 
 STAGES = {  # of both bodies in `models`, in words
     "edges": "two 3x3 convolutions",
@@ -152,46 +153,28 @@ def _watched(layers: dict[str, nn.Module]) -> Iterator[list[tuple[str, Tensor]]]
             hook.remove()
 
 
-def signal(data: Dataset, images: int = 12_000) -> Figure:
-    """How strong what leaves each convolution is, before training and after a short epoch.
+def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps: int) -> Figure:
+    """How strong what leaves each convolution is, before training and after some steps.
 
-    The figure shows the standard deviation over images, channels and places, as in training.
+    Args:
+        before: standard deviations by `utils.evaluation.activation_std`, {model: one a layer}.
+        after: the same after training.
+        steps: how many steps of training lie between.
     """
-    part = data.train.part(slice(images))
-    small = replace(data, train=part)
-    models, panels, recipe = (1, 2, 3, 4), ([], []), Recipe(epochs=1)
-    for model in models:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            fresh = build(model)
-        trained = fit(MODELS[model], recipe, small, 0, measure_test=False)
-        for network, found in ((fresh, panels[0]), (trained.network, panels[1])):
-            found.append(_spreads(network, part.images[:500], trained.statistics))
-    ends = zip(models, (values[-1] for values in panels[0]), strict=True)
-    said = ", ".join(f"{end:.1g} (model {model})" for model, end in ends)
+    said = ", ".join(f"{values[-1]:.1g} (model {model})" for model, values in before.items())
     title = f"Before training the logits spread by {said}: batch norm keeps the signal alive"
     alt = "Standard deviation after each convolution, before training and after a short epoch"
-    figure, axes = grid(1, 2, (8, 3.4), title, alt)
-    names = "before training", f"after {-(-images // recipe.batch_size)} steps"
-    for axis, found, name in zip(axes[0], panels, names, strict=True):
-        axis.axis("on")
-        for model, values, colour in zip(
-            models, found, (BLUE, ORANGE, VERMILION, GREEN), strict=False
+    figure, axes = panels(1, 2, (8, 3.4), title, alt)
+    names = "before training", f"after {steps} steps"
+    for axis, found, name in zip(axes[0], (before, after), names, strict=True):
+        for (model, values), colour in zip(
+            found.items(), (BLUE, ORANGE, VERMILION, GREEN), strict=False
         ):
             axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=f"model {model}")
         axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution", title=name)
     axes[0, 0].set_ylabel("standard deviation")
     axes[0, 0].legend(frameon=False)
     return figure
-
-
-def _spreads(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> list[float]:
-    layers = {name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d)}
-    network.train()  # batch norm by the batch at hand
-    with _watched(layers) as found, torch.no_grad(), torch.random.fork_rng(devices=[]):
-        network(normalise(images.unsqueeze(1).float() / 255, statistics))
-    network.eval()
-    return [float(output.std()) for _, output in found]
 
 
 def gates(network: nn.Module, test: Split, statistics: tuple[float, float]) -> Figure:
@@ -228,3 +211,65 @@ def gate_means(network: nn.Module, test: Split, statistics: tuple[float, float])
     factors = [torch.cat([out.flatten(1) for n, out in found if n == name]) for name in gated]
     of_digit = [test.labels == digit for digit in range(10)]
     return [torch.stack([values[rows].mean(0) for rows in of_digit]) for values in factors]
+
+
+PAGE, WORDS = 115, 16  # weights side by side; as wide as a layer's name
+
+
+def parameters(network: nn.Module) -> Figure:
+    """Every learned number of a network on one page, in the order data passes them."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    count = sum(parameter.numel() for parameter in network.parameters())
+    title = f"All {count:,} parameters, in the order data passes them: blue above zero, red below; "
+    title += "two rows under a convolution are its batch norm"
+    pictures, x, y, right, low, wide = [], 0, 0, 0, 0, 0  # the next begins right of the last
+    for layer in layers:
+        picture = _picture(layer)
+        (height, width), over = picture.shape, pictures[-1] if pictures else None
+        if isinstance(layer, nn.BatchNorm2d):  # under its convolution
+            place = over[2], over[3] + over[1].shape[0] + 1
+            right = max(right, x + width)
+        else:
+            x = right + 3 if over else 0
+            if x + width > PAGE:
+                x, y = 0, low + 4
+            place, right = (x, y), x + max(width, WORDS)
+        pictures.append((layer, picture, *place))
+        low, wide = max(low, place[1] + height), max(wide, place[0] + width)
+    alt = f"Every weight of the network as a coloured square, in {len(layers)} layers"
+    figure, axes = sized(8, 0.6 + 7.7 * (low + 4) / wide, title, alt)
+    for layer, picture, left, top in pictures:
+        most, (height, width) = max(numpy.nanmax(abs(picture)), 1e-6), picture.shape
+        extent = (left, left + width, top + height, top)
+        axes.imshow(picture, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
+        if isinstance(layer, nn.Conv2d):
+            axes.text(left, top - 0.5, _layer_name(layer), fontsize=9)
+    axes.set(xlim=(0, wide), ylim=(low, -4))
+    axes.axis("off")
+    return figure
+
+
+def _layer_name(layer: nn.Conv2d) -> str:
+    size = layer.kernel_size[0]
+    if layer.groups > 1:
+        return f"{layer.in_channels} kernels {size}x{size}"
+    return f"{size}x{size}, {layer.in_channels} to {layer.out_channels}"
+
+
+def _picture(layer: nn.Module) -> numpy.ndarray:
+    """A layer's parameters as a matrix; kernels with gaps (NaN) between them."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return numpy.stack([layer.weight.detach().numpy() - 1, layer.bias.detach().numpy()])
+    weight = layer.weight.detach().numpy()
+    outputs, inputs, size, _ = weight.shape
+    if size == 1:
+        return weight[:, :, 0, 0]
+    if inputs == 1:  # a kernel for each channel, as a block
+        inputs = math.ceil(outputs**0.5)
+        missing = -outputs % inputs
+        weight = numpy.pad(
+            weight, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=numpy.nan
+        ).reshape(-1, inputs, size, size)
+        outputs = len(weight)
+    gap = numpy.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=numpy.nan)
+    return gap.transpose(0, 2, 1, 3).reshape(outputs * (size + 1), inputs * (size + 1))[:-1, :-1]

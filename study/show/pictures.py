@@ -1,4 +1,4 @@
-"""Figures of images, and of what networks answer to them: warped, turned, mistaken, foreign."""
+"""Figures of images, and of what networks answer to them: warped, rotated, mistaken, foreign."""
 
 import collections
 import statistics
@@ -107,7 +107,7 @@ def warped(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
 def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
     """Accuracy under a condition of `study.robustness`, the mean over seeds: {name: its runs}."""
     values = CONDITIONS[condition]
-    unit = {"turned": "degrees", "shifted": "pixels", "noise": "share of full ink"}[condition]
+    unit = {"rotated": "degrees", "shifted": "pixels", "noise": "share of full ink"}[condition]
     means, counts = {}, {}
     for name, runs in groups.items():
         kept = [each.accuracy[condition] for each in measured.of(runs)]
@@ -126,7 +126,7 @@ def robustness(groups: dict[str, Sequence[Record]], condition: str) -> Figure:
     return figure
 
 
-CAPTION = {"turned": "turned", "shifted": "shifted to the right and down", "noise": "under noise"}
+CAPTION = {"rotated": "rotated", "shifted": "shifted to the right and down", "noise": "under noise"}
 AXIS = CAPTION | {"noise": "noise"}
 
 

@@ -7,82 +7,42 @@ from matplotlib.figure import Figure
 
 from study.records import Record
 from study.statistics import (
-    LAST_EPOCHS,
-    PARAMETER_LIMIT,
-    TARGET_ACCURACY,
     Interval,
     final_test,
     rate_drops,
     runs_meeting_brief,
     verdict,
 )
+from study.thresholds import LAST_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
+from utils.curves import curves as draw_curves
+from utils.curves import target_line
 from utils.figures import (
     BLACK,
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     SKY,
     VERMILION,
     YELLOW,
-    grid,
     sized,
 )
 
-GREY = "#999999"
 
-
-def curves(runs: list[Record], before: list[Record] | None = None) -> Figure:
+def curves(runs: list[Record], before: list[Record] = ()) -> Figure:
     """Loss and accuracy over epochs: each seed thin, their mean thick, the predecessor's grey."""
-    name, n = runs[0].run.name, len(runs)
-    title = f"{display_name(name).capitalize()} ends at {final_test(runs)} on the test set"
+    title = (
+        f"{display_name(runs[0].run.name).capitalize()} ends at {final_test(runs)} on the test set"
+    )
+    label = ""
     if before:
+        label = display_name(before[0].run.name)
         apart = final_test(runs).mean - final_test(before).mean
-        title += f", {apart:+.2f} points against {display_name(before[0].run.name)}"
-    alt = f"Loss and accuracy over the epochs, {n} seeds, train and test"
-    figure, panels = grid(1, 2, (8, 3.6), title, alt)
-    for axes, kind in zip(panels[0], ("loss", "accuracy"), strict=True):
-        axes.axis("on")
-        if before:
-            _mean_line(
-                axes, before, f"test_{kind}", GREY, f"{display_name(before[0].run.name)}, test"
-            )
-        for half, colour in (("train", ORANGE), ("test", BLUE)):
-            for run in runs:
-                values = [getattr(row, f"{half}_{kind}") for row in run.history]
-                axes.plot(_epochs(values), values, color=colour, alpha=0.35, linewidth=0.8)
-            _mean_line(axes, runs, f"{half}_{kind}", colour, half)
-        axes.set(xlabel="epoch", xticks=[1, *range(5, len(runs[0].history) + 1, 5)])
-    _few_ticks(panels[0, 0], runs)
-    panels[0, 0].legend(frameon=False)
-    axes = panels[0, 1]
-    target_line(axes)
-    last = min(min(run.test_accuracy[-1], run.train_accuracy[-1]) for run in runs)
-    bottom = min(97, math.floor(last))  # the first epochs may leave the picture, the last may not
-    axes.set(ylabel=f"accuracy, % (from {bottom} on)", ylim=(bottom, 100))
-    return figure
-
-
-def _mean_line(axes, runs: list[Record], field: str, colour: str, label: str) -> None:
-    epochs = zip(*(run.history for run in runs), strict=True)
-    means = [sum(getattr(row, field) for row in rows) / len(runs) for rows in epochs]
-    marker = "o" if len(means) < 3 else None
-    axes.plot(_epochs(means), means, color=colour, label=label, linewidth=2.2, marker=marker)
-
-
-def _epochs(values: Sequence[float]) -> range:
-    return range(1, len(values) + 1)
-
-
-def _few_ticks(axes, runs: list[Record]) -> None:
-    """A log axis of loss with the decades and halves that a reader knows."""
-    axes.set(ylabel="loss, nats", yscale="log")
-    ticks = [2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
-    axes.set_yticks(ticks, map(str, ticks))
-    axes.minorticks_off()
-    losses = [
-        loss for run in runs for row in run.history for loss in (row.train_loss, row.test_loss)
-    ]
-    axes.set_ylim(min(losses) * 0.9, max(losses) * 1.1)
+        title += f", {apart:+.2f} points against {label}"
+    histories, old = ([run.history for run in group] for group in (runs, before))
+    return draw_curves(
+        histories, title, before=old, before_label=f"{label}, test", target=TARGET_ACCURACY
+    )
 
 
 def display_name(name: str) -> str:
@@ -90,11 +50,8 @@ def display_name(name: str) -> str:
     return f"model {name}" if name.isdigit() else name
 
 
-def target_line(axes) -> None:
-    """A dashed line at the accuracy that the brief asks for."""
-    axes.axhline(TARGET_ACCURACY, color=BLACK, linestyle="--", linewidth=1)
-    style = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 10}
-    axes.annotate(f"the brief: {TARGET_ACCURACY} %", (0.01, TARGET_ACCURACY), (0, 3), **style)
+def _epochs(values: Sequence[float]) -> range:
+    return range(1, len(values) + 1)
 
 
 def tried(run: Record, recorded: list[Record]) -> Figure:
@@ -119,7 +76,7 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
         color=VERMILION,
         label=run.run.title if same else "your run",
     )
-    target_line(axes)
+    target_line(axes, TARGET_ACCURACY)
     there = lows[min(len(own), len(lows)) - 1]  # what the title speaks of stays in view
     bottom = min(95, math.floor(min(own[-1], there)))
     axes.set(xlabel="epoch", ylabel=f"test accuracy, % (from {bottom} on)", ylim=(bottom, 100))
@@ -164,7 +121,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
             axes.scatter([x], last[-1:], s=16, color=BLUE, zorder=3)
         mean = final_test(runs).mean
         axes.hlines(mean, column - 0.35, column + 0.35, color=VERMILION, linewidth=2, zorder=4)
-    target_line(axes)
+    target_line(axes, TARGET_ACCURACY)
     names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
     axes.set_xticks(range(len(models)), names, fontsize=9, rotation=45 if len(models) > 9 else 0)
     axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
@@ -203,7 +160,7 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
         axes.scatter(epochs, ends, facecolors=faces, **style)
         axes.scatter([], [], facecolors="white", label=display_name(name), **style)
     axes.scatter([], [], color=BLACK, s=40, label="filled: meets the brief")
-    target_line(axes)
+    target_line(axes, TARGET_ACCURACY)
     ticks = list(range(2, last, 2))
     axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
     axes.set(xlabel="epoch after which the rate first falls", ylabel="final test accuracy, %")

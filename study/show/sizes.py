@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 from study.experiments import EXPERIMENTS
 from study.published import Public
 from study.records import Record
-from study.show.plots import display_name, target_line
-from study.statistics import MAX_EPOCHS, final_test, mean_interval
-from study.trials import LOWEST_OF_A_FINAL, Outcome
+from study.show.plots import display_name
+from study.statistics import final_test, mean_interval
+from study.thresholds import LOWEST_OF_A_FINAL, MAX_EPOCHS, TARGET_ACCURACY
+from study.trials import Outcome
+from utils.curves import target_line
 from utils.data import CANONICAL_CHECKSUM
 from utils.figures import BLACK, BLUE, VERMILION, grid, sized
 
@@ -76,7 +78,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         axis.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.minorticks_off()
-        target_line(axis)
+        target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
     part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
     named: set[int] = set()

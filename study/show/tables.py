@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from models import Config
 from study import trials
-from study.findings import BEST_GOAL
 from study.published import PUBLISHED, Published
 from study.records import Record
 from study.statistics import (
@@ -17,11 +16,9 @@ from study.statistics import (
     runs_meeting_brief,
     verdict,
 )
+from study.thresholds import BEST_GOAL, LOWEST_OF_A_FINAL, RUNS_GOAL, SIZE_GOALS
 from utils.data import CANONICAL_CHECKSUM
 from utils.layers import hand_count, layer_rows
-
-SEEDS_GOAL = 19  # of 20 runs
-SIZE_GOALS = 3_000, 2_000  # parameters, fewer than
 
 
 def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) -> str:
@@ -182,18 +179,18 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
             met = final_test(runs).mean >= BEST_GOAL
             goal, reached = f"{BEST_GOAL:.2f} % on average", str(final_test(runs))
         else:
-            met = runs_meeting_brief(runs) >= SEEDS_GOAL
-            goal, reached = f"{SEEDS_GOAL} of 20 runs meet the brief", brief_met(runs)
+            met = runs_meeting_brief(runs) >= RUNS_GOAL
+            goal, reached = f"{RUNS_GOAL} of 20 runs meet the brief", brief_met(runs)
         rows.append((name, goal, reached, "yes" if met else "no"))
     tried = trials.outcomes()
     for limit in SIZE_GOALS:
         small = [found for found in tried if found.parameters < limit]
-        goal = f"lowest of the last five {trials.LOWEST_OF_A_FINAL} % below {limit:,} parameters"
+        goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
         if not small:
             rows.append(("smallest", goal, "no network this small was tried", "no"))
         else:
             best = max(small, key=lambda found: found.lowest)
             figure = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
-            met = "yes" if best.lowest >= trials.LOWEST_OF_A_FINAL else "no"
+            met = "yes" if best.lowest >= LOWEST_OF_A_FINAL else "no"
             rows.append(("smallest", goal, figure, met))
     return markdown(("of", "goal", "best reached", "met"), rows, left=4)

@@ -1,0 +1,16 @@
+"""The numbers that decide: the brief's three demands, and the rules of docs/plan.md."""
+
+# The brief.
+TARGET_ACCURACY = 99.4  # percent, on the test set, in each of the last epochs
+LAST_EPOCHS = 5
+MAX_EPOCHS = 15
+PARAMETER_LIMIT = 8_000  # fewer than
+
+# The plan: trials on held-out images, and what becomes a final.
+GAIN = 0.02  # points of held-out accuracy, from which on an idea is taken
+# Percent: of the last five epochs, averaged over seeds, what a network needs to become a final.
+LOWEST_OF_A_FINAL = 99.45
+FEWEST_SEEDS = 3  # of each experiment that a finding is about
+BEST_GOAL = 99.70  # percent, of the best network below 8,000 parameters, on average
+RUNS_GOAL = 19  # of 20 runs that meet the brief
+SIZE_GOALS = 3_000, 2_000  # parameters, fewer than
