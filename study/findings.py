@@ -6,8 +6,6 @@ if the 95 % interval of its effect lies on the stated side and stays there when 
 out, *not held* if the interval lies wholly on the other side, else *undecided*.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,13 +26,10 @@ from study.statistics import (
     late_test,
     lowest_of_last,
     mean_interval,
-    paired_difference,
-    spread,
+    selection_bias,
 )
 from study.store import STUDY
 from study.thresholds import BEST_GOAL, FEWEST_SEEDS, TARGET_ACCURACY
-
-Measure = Callable[[list[Record]], Spread]
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,10 @@ class Finding:
     """A statement about experiments, and the side of a threshold on which its effect must lie."""
 
     id: str
-    model: int | None  # None: of networks beside the ten
-    statement: str  # of the effect, in words; the figures are added
+    model: int | None  # None: about networks beside the ten
+    statement: str  # of the effect, in words, without figures
     names: tuple[str, ...]  # one experiment: its mean; two: the first less the second
-    measure: Measure
+    measure: Callable[[list[Record]], Spread]
     side: str  # ">" or "<"
     threshold: float = 0.0
     paired: bool = False  # by seed
@@ -54,25 +49,22 @@ class Finding:
         """The effect over seeds, with its interval."""
         if len(records) == 1:
             return mean_interval(self.measure(records[0]))
-        compare = paired_difference if self.paired else difference
-        return compare(*records, self.measure)
+        return difference(*records, self.measure, by_seed=self.paired)
 
     @property
     def of_finals(self) -> bool:
-        """Whether it is about finals, and not about the ten and what they are made of."""
+        """Whether it is about finals, and not about the ten and their ablations."""
         return any(name in FINALS for name in self.names)
 
     def beyond(self, effect: Interval) -> int:
         """1 if the interval lies wholly on the stated side, -1 if on the other, else 0."""
         above, below = effect.low > self.threshold, effect.high < self.threshold
-        if not (above or below):
-            return 0
-        return 1 if above == (self.side == ">") else -1
+        return (above - below) * (1 if self.side == ">" else -1)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A finding with what the records say of it."""
+    """A finding with its outcome, as the records decide it."""
 
     finding: Finding
     outcome: str  # "held", "not held" or "undecided"
@@ -81,29 +73,14 @@ class Judged:
     influential_seed: int | None = None  # the seed without which it would not be held
 
     def __str__(self) -> str:
-        return (
-            f"{self.outcome:9s}  {self.finding.statement}\n           {self.effect}, "
-            f"stated: {self.finding.side} {self.finding.threshold:g}, n = {self.n}"
-        )
-
-    def as_json(self) -> str:
-        """One line."""
-        return json.dumps(
-            {
-                "id": self.finding.id,
-                "model": self.finding.model,
-                "statement": self.finding.statement,
-                "outcome": self.outcome,
-                "effect": self.effect.value,
-                "low": self.effect.low,
-                "high": self.effect.high,
-                "n": self.n,
-            }
-        )
+        words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}, n = {self.n}"
+        if self.influential_seed is not None:
+            words += f"; without seed {self.influential_seed} not clear"
+        return words
 
 
 def judge(finding: Finding, records: list[list[Record]]) -> Judged:
-    """Hold a finding against the records of its experiments.
+    """Decide a finding by the records of its experiments.
 
     Raises:
         ValueError: for fewer than three seeds of one of them.
@@ -117,71 +94,43 @@ def judge(finding: Finding, records: list[list[Record]]) -> Judged:
     side, influential_seed = finding.beyond(effect), None
     if side == 1:
         for seed in sorted({record.run.seed for group in records for record in group}):
-            rest = [_without(group, seed) for group in records]
+            rest = [[record for record in group if record.run.seed != seed] for group in records]
             if min(map(len, rest)) > 1 and finding.beyond(finding.effect(rest)) != 1:
                 side, influential_seed = 0, seed
     outcome = {1: "held", 0: "undecided", -1: "not held"}[side]
     return Judged(finding, outcome, effect, fewest, influential_seed)
 
 
-def _without(records: list[Record], seed: int | None) -> list[Record]:
-    return [record for record in records if record.run.seed != seed]
-
-
-def _enough(names: tuple[str, ...], without: int | None = None) -> list[list[Record]]:
-    """The recorded runs of each experiment; nothing where one of them has too few seeds."""
+def _enough(*names: str) -> list[list[Record]]:
+    """The recorded runs of each experiment; an empty list if one of them has too few seeds."""
     try:
-        groups = [_without(group, without) for group in recorded(names, [STUDY]).values()]
+        groups = list(recorded(names, [STUDY]).values())
     except ValueError:  # none is recorded
         return []
     return groups if min(map(len, groups)) >= FEWEST_SEEDS else []
 
 
-def findings(model: int | None = None, without: int | None = None) -> list[Judged]:
-    """The findings of one model, or all, as the recorded seeds decide them.
-
-    Findings whose experiments have too few recorded seeds yet are left out.
-
-    Args:
-        model: 1 to 10; default all.
-        without: a seed to be left out, as if it had never run.
-    """
+def findings(model: int | None = None) -> list[Judged]:
+    """The findings of one of the ten models, or all, that have enough recorded seeds."""
     return [
         judge(finding, records)
         for finding in FINDINGS
-        if model in (None, finding.model) and (records := _enough(finding.names, without))
+        if model in (None, finding.model) and (records := _enough(*finding.names))
     ]
 
 
 def sentences(model: int | None = None) -> str:
-    """Markdown: a sentence a finding, with effect, interval and n.
+    """Markdown: a sentence for each finding, with effect, interval and n.
 
     Args:
         model: one of the ten; None for the findings about finals, which belong to none of them.
     """
-    return "\n".join(
-        f"- *{judged.finding.statement}:* **{judged.outcome}**. {judged.effect}, n = {judged.n}"
-        + (
-            f"; without seed {judged.influential_seed} not clear"
-            if judged.influential_seed is not None
-            else ""
-        )
-        for judged in findings(model)
-        if judged.finding.of_finals == (model is None)
-    )
-
-
-def _published_step(model: int) -> float:
-    """What the original's figures rise by from the model before, points."""
-    return PUBLISHED[model].test_accuracy - PUBLISHED[model - 1].test_accuracy
-
-
-def _selection_bias(runs: list[Record]) -> Spread:
-    """Best less final test accuracy of each run, points."""
-    return spread([max(run.test_accuracy) - run.test_accuracy[-1] for run in runs], "points")
+    found = (each for each in findings(model) if each.finding.of_finals == (model is None))
+    return "\n".join(f"- {judged}" for judged in found)
 
 
 _test, _train, _gap = final_test, final_train, final_gap
+_STEP_2 = PUBLISHED[2].test_accuracy - PUBLISHED[1].test_accuracy  # as published, points
 FINDINGS = (
     # 1: "train and test discrepancy is around 0.30 ... does indicate overfitting"
     Finding("1-overfits", 1, "model 1's train accuracy ends above its test accuracy, by more than "
@@ -190,8 +139,7 @@ FINDINGS = (
             TARGET_ACCURACY),
     # 2: "still overfitting but not as model 1"
     Finding("2-cost", 2, "four fifths fewer parameters cost less test accuracy than the "
-            f"{-_published_step(2):.2f} points of the original's figures", ("2", "1"), _test, ">",
-            _published_step(2)),
+            f"{-_STEP_2:.2f} points of the original's figures", ("2", "1"), _test, ">", _STEP_2),
     Finding("2-gap", 2, "model 2 overfits less than model 1", ("2", "1"), _gap, "<"),
     # 3: published above model 2; "very less overfitting"
     Finding("3-gain", 3, "model 3 tests better than model 2, which is larger", ("3", "2"), _test,
@@ -240,7 +188,7 @@ FINDINGS = (
     Finding("10-brief", 10, "model 10's lowest of the last five epochs is at the brief's accuracy "
             "on average", ("10",), lowest_of_last, ">", TARGET_ACCURACY),
     Finding("10-flatters", 10, "the best epoch, chosen on the test set, flatters model 10 by more "
-            "than 0.05 points", ("10",), _selection_bias, ">", 0.05),
+            "than 0.05 points", ("10",), selection_bias, ">", 0.05),
     # The brief, kept: at least on average; how many single runs keep it is counted beside it.
     Finding("9-final-brief", 9, "9-final's lowest of the last five epochs is at the brief's "
             "accuracy on average", ("9-final",), lowest_of_last, ">", TARGET_ACCURACY),
@@ -291,11 +239,11 @@ IDEAS: tuple[tuple[str, str, str], ...] = (
 
 
 def effects() -> dict[str, tuple[Interval, int]]:
-    """What each idea did to the final test accuracy, and over how many seeds, as recorded."""
+    """{idea: (its effect on the final test accuracy, seeds)}, of the recorded ideas."""
     return {
         idea: (difference(*groups), min(map(len, groups)))
         for idea, after, before in IDEAS
-        if (groups := _enough((after, before)))
+        if (groups := _enough(after, before))
     }
 
 
@@ -304,22 +252,14 @@ def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
     return {
         model: tuple(groups)
         for model in PUBLISHED
-        if (groups := _enough((f"{model}-original", str(model))))
+        if (groups := _enough(f"{model}-original", str(model)))
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m study.findings", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--without", type=int, metavar="SEED", help="as if it had never run")
-    options = parser.parse_args(arguments)
-    found = findings(without=options.without)
-    for judged in found:
-        print(judged.as_json() if options.json else judged)
-    waiting = [f.id for f in FINDINGS if f.id not in {judged.finding.id for judged in found}]
-    if waiting and not options.json:
-        print(f"\nwaiting for {FEWEST_SEEDS} seeds: {', '.join(waiting)}")
+def main() -> int:
+    """Command line: every finding that can be decided; returns the exit status."""
+    for judged in findings():
+        print(judged)
     return 0
 
 

@@ -1,20 +1,23 @@
 """What kept networks answer beyond their accuracy: `python -m study.robustness` measures it.
 
 Mistakes and confidence on the whole test set; accuracy on its first images rotated, shifted and
-under noise, and on digits from elsewhere. That takes seconds a network, so the results are kept in
-records/measured.json, a line for each run's key; a test measures some of them again.
+under noise, and on out-of-distribution digits. That takes seconds a network, so the results are
+stored in records/measured.json, a line for each run's key; a test measures some of them again.
 """
 
 import functools
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import IMAGE_SIZE
 from study import store
@@ -23,9 +26,10 @@ from study.digit import as_mnist
 from study.experiments import get_experiment
 from study.files import write_atomically
 from study.records import Record
+from study.statistics import Spread, spread
 from study.store import STUDY, load_all, load_network
 from utils.augmentation import apply_affine
-from utils.data import ROOT, Dataset, load_mnist
+from utils.data import ROOT, Dataset, Split, load_mnist
 from utils.evaluation import correct, predict
 
 FILE = STUDY / "measured.json"
@@ -42,8 +46,8 @@ CONDITIONS: dict[str, tuple[float, ...]] = {
 class Measured:
     """One network's answers."""
 
-    wrong: tuple[int, ...]  # test images that it gets wrong, counted from 0
-    # Per bin of the probability of the answer: images, sum of probabilities, right answers.
+    wrong: tuple[int, ...]  # misclassified test images, counted from 0
+    # Per bin of the probability of the answer: images, sum of probabilities, correct answers.
     bins: tuple[tuple[int, float, int], ...]
     accuracy: dict[str, tuple[float, ...]]  # percent, by condition, as in CONDITIONS
     # Percent of scikit-learn's digits: prepared as MNIST, merely enlarged.
@@ -92,32 +96,31 @@ CHANGES = {"rotated": rotated, "shifted": shifted, "noise": noisy}
 
 
 def measure(run: Record, data: Dataset) -> Measured:
-    """Everything about one recorded network whose weights are kept."""
+    """The answers of one recorded network whose weights are kept."""
     network = load_network(run)
+
+    def percent_correct(images: Tensor, labels: Tensor) -> float:
+        return 100 * int(correct(network, images, labels, run.statistics).sum()) / len(labels)
+
     confidence, answers = predict(network, data.test.images, run.statistics).exp().max(1)
     hit = answers == data.test.labels
-    which = (confidence * BINS).long().clamp(max=BINS - 1)
+    bin_of = (confidence * BINS).long().clamp(max=BINS - 1)
     bins = []
-    for index in range(BINS):
-        inside = which == index
+    for inside in (bin_of == index for index in range(BINS)):
         total = round(float(confidence[inside].double().sum()), 2)
         bins.append((int(inside.sum()), total, int(hit[inside].sum())))
     some = data.test.part(slice(IMAGES))
-    accuracy = {}
-    for name, values in CONDITIONS.items():
-        changed = (CHANGES[name](some.images, value) for value in values)
-        accuracy[name] = tuple(_share(network, run, each, some.labels) for each in changed)
-    *ways, labels = out_of_distribution_digits()
-    elsewhere = tuple(_share(network, run, images, labels) for images in ways)
-    return Measured(tuple((~hit).nonzero()[:, 0].tolist()), tuple(bins), accuracy, elsewhere)
+    accuracy = {
+        name: tuple(percent_correct(CHANGES[name](some.images, v), some.labels) for v in values)
+        for name, values in CONDITIONS.items()
+    }
+    prepared, enlarged, labels = out_of_distribution_digits()
+    both = percent_correct(prepared, labels), percent_correct(enlarged, labels)
+    return Measured(tuple((~hit).nonzero()[:, 0].tolist()), tuple(bins), accuracy, both)
 
 
-def _share(network: nn.Module, run: Record, images: Tensor, labels: Tensor) -> float:
-    return 100 * int(correct(network, images, labels, run.statistics).sum()) / len(labels)
-
-
-def of(runs: Sequence[Record]) -> list[Measured]:
-    """What is known of those of the runs whose weights are kept; your own are measured now.
+def recorded_answers(runs: Sequence[Record]) -> list[Measured]:
+    """The answers of those of the runs whose weights are kept; a user's own are measured now.
 
     Raises:
         ValueError: if none is kept.
@@ -139,6 +142,78 @@ def of(runs: Sequence[Record]) -> list[Measured]:
 @functools.lru_cache(64)
 def _measured_now(path: Path, weights: str) -> Measured:
     return measure(store.load(path), load_mnist())
+
+
+def accuracies(runs: Sequence[Record], condition: str) -> list[Spread]:
+    """Accuracy over the measured networks, for each value of the condition in `CONDITIONS`."""
+    kept = [each.accuracy[condition] for each in recorded_answers(runs)]
+    return list(map(spread, zip(*kept, strict=True)))
+
+
+def out_of_distribution(runs: Sequence[Record]) -> list[Spread]:
+    """Accuracy on scikit-learn's digits: prepared as MNIST, and merely enlarged."""
+    kept = [each.out_of_distribution for each in recorded_answers(runs)]
+    return list(map(spread, zip(*kept, strict=True)))
+
+
+def seed_spread(runs: Sequence[Record]) -> tuple[Spread, float]:
+    """Accuracy of the measured networks, and the SD that independent chance at each image predicts.
+
+    If image i is missed with probability p_i, independently of the others, then the number of
+    mistakes has the variance sum of p_i (1 - p_i). Source: Jordan, 2023.
+    """
+    kept = recorded_answers(runs)
+    n, total = len(kept), sum(images for images, *_ in kept[0].bins)
+    variance = sum(m / n * (1 - m / n) for m in _missed(kept).values()) * n / max(1, n - 1)
+    return spread(100 - 100 * len(each.wrong) / total for each in kept), 100 * variance**0.5 / total
+
+
+def _missed(kept: list[Measured]) -> Counter:
+    """{test image: number of networks that misclassify it}."""
+    return Counter(index for each in kept for index in each.wrong)
+
+
+class Calibration(NamedTuple):
+    """Probabilities that networks give, against how often they are correct, all together."""
+
+    n: int  # networks
+    error: float  # points: the difference, averaged over images (Guo et al., 2017)
+    points: list[tuple[float, float, int]]  # mean probability, share correct, images of each bin
+
+
+def calibration(runs: Sequence[Record]) -> Calibration:
+    """The calibration of the measured networks of these runs."""
+    kept = recorded_answers(runs)
+    bins = numpy.sum([each.bins for each in kept], 0).tolist()
+    points = [(total / n, right / n, int(n)) for n, total, right in bins if n]
+    apart = sum(n * abs(sure - share) for sure, share, n in points)
+    return Calibration(len(kept), 100 * apart / sum(n for *_, n in points), points)
+
+
+class SharedMistakes(NamedTuple):
+    """The test images that many networks misclassify."""
+
+    n: int  # networks
+    missed: int  # images that one network or more misclassifies
+    shares: dict[int, float]  # {image: share of the networks that misclassify it}, falling
+    answers: dict[int, int]  # {image: the most frequent wrong answer}
+
+
+def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> SharedMistakes:
+    """The test images that more than a share `most` of the measured networks misclassify."""
+    kept = recorded_answers(runs)
+    counts = _missed(kept).most_common()
+    shares = {image: count / len(kept) for image, count in counts if count > most * len(kept)}
+    some = test.part(list(shares))
+    found = []
+    for run in runs:
+        if run.weights_path.exists():
+            found.append(predict(load_network(run), some.images, run.statistics).argmax(1).tolist())
+    answers = {}
+    for image, label, *read in zip(shares, some.labels.tolist(), *found, strict=True):
+        wrong = Counter(digit for digit in read if digit != label).most_common(1)
+        answers |= {image: wrong[0][0]} if wrong else {}
+    return SharedMistakes(len(kept), len(counts), shares, answers)
 
 
 _STORED = TypeAdapter(dict[str, Measured])
@@ -166,15 +241,14 @@ def kept() -> dict[str, Record]:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    data, networks = load_mnist(ROOT / "data"), kept()  # the study's, whatever $MNIST_ROOT is
-    found = {key: value for key, value in load().items() if key in networks}
-    save(found)
+    data, stored, networks = load_mnist(ROOT / "data"), load(), kept()  # whatever $MNIST_ROOT is
     for key, run in networks.items():
-        if key not in found:
-            found[key] = measure(run, data)
-            save(found)
+        if key not in stored:
+            stored[key] = measure(run, data)
+            save(stored)
             print(f"measured {run.run.title}", flush=True)
-    print(f"{len(found)} networks are measured")
+    save({key: stored[key] for key in networks})
+    print(f"{len(networks)} networks are measured")
     return 0
 
 

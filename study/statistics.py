@@ -1,11 +1,12 @@
-"""Verdicts and intervals, computed from records: the brief, spreads over seeds, differences.
+"""Statistics of records: the brief's verdict, spreads over seeds, differences with intervals.
 
-Accuracies are those of the final epoch, never of the best one; every spread carries its mean, its
-standard deviation and its number of seeds.
+Accuracies are those of the final epoch unless a name says otherwise. A spread carries its mean, its
+sample standard deviation and its number of seeds.
 """
 
+import operator
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,22 +18,22 @@ from study.thresholds import LAST_EPOCHS, MAX_EPOCHS, PARAMETER_LIMIT, TARGET_AC
 
 @dataclass(frozen=True)
 class Verdict:
-    """One run against the three demands of the brief."""
+    """Whether one run meets the three demands of the brief."""
 
-    worst_of_last: float  # percent: the lowest test accuracy of the last five epochs
-    missing: list[str]  # the demands that do not hold, in words
+    worst_of_last: float  # percent, the lowest test accuracy of the last five epochs
+    missing: list[str]  # the demands that are not met
 
     @property
     def met(self) -> bool:
-        """Whether all three demands hold."""
+        """Whether all three demands are met."""
         return not self.missing
 
 
 def verdict(record: Record) -> Verdict:
-    """Hold one run against the brief; a run of fewer than five epochs is held to all of them."""
+    """Compare one run with the brief; of fewer than five epochs, all count."""
     worst = min(record.test_accuracy[-LAST_EPOCHS:])
     demands = {
-        # An accuracy is a count of images; 99.4 % of 10,000 must not fail by a rounding of floats.
+        # The tolerance: 9,940 of 10,000 images must not fail because of floating-point rounding.
         "accuracy": worst >= TARGET_ACCURACY - 1e-9,
         "epochs": len(record.history) <= MAX_EPOCHS,
         "size": record.parameters < PARAMETER_LIMIT,
@@ -42,14 +43,14 @@ def verdict(record: Record) -> Verdict:
 
 @dataclass(frozen=True)
 class Spread:
-    """One figure per seed: their mean, sample standard deviation and number, with a unit."""
+    """One value per seed, with their unit."""
 
     values: tuple[float, ...]
     unit: str
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Mean over the seeds."""
         return statistics.mean(self.values)
 
     @property
@@ -70,15 +71,16 @@ class Spread:
         return f"{self.mean:.2f}" + ("" if self.sd is None else f" ± {self.sd:.2f}")
 
 
-def spread(values: list[float], unit: str = "%") -> Spread:
-    """One value per seed, with its unit.
+def spread(values: Iterable[float], unit: str = "%") -> Spread:
+    """A `Spread` of one value or more.
 
     Raises:
         ValueError: if there is no value.
     """
+    values = tuple(values)
     if not values:
         raise ValueError("no runs are recorded to take a mean of; train one first")
-    return Spread(tuple(values), unit)
+    return Spread(values, unit)
 
 
 def final_test(runs: list[Record]) -> Spread:
@@ -87,10 +89,9 @@ def final_test(runs: list[Record]) -> Spread:
 
 
 def best_test(runs: list[Record]) -> Spread:
-    """Test accuracy of each run's best epoch, percent: what one must not report.
+    """Test accuracy of each run's best epoch, percent.
 
-    Picking the epoch by its test accuracy flatters; it is here to compare with published figures
-    that were picked so.
+    It is biased, because the test set selects the epoch; published figures were selected so.
     """
     return spread([max(run.test_accuracy) for run in runs])
 
@@ -105,19 +106,24 @@ def final_gap(runs: list[Record]) -> Spread:
     return spread([run.train_accuracy[-1] - run.test_accuracy[-1] for run in runs], "points")
 
 
+def selection_bias(runs: list[Record]) -> Spread:
+    """Test accuracy of the best epoch less that of the final one, percentage points."""
+    return spread([max(run.test_accuracy) - run.test_accuracy[-1] for run in runs], "points")
+
+
 def late_test(runs: list[Record]) -> Spread:
-    """Test accuracy averaged over the last five epochs, percent: less at the mercy of one epoch."""
+    """Mean test accuracy of the last five epochs, percent."""
     return spread([statistics.mean(run.test_accuracy[-LAST_EPOCHS:]) for run in runs])
 
 
 def late_range(runs: list[Record]) -> Spread:
-    """How far test accuracy ranges within the last five epochs (max - min), points."""
+    """Range (max - min) of the test accuracy over the last five epochs, points."""
     lasts = [run.test_accuracy[-LAST_EPOCHS:] for run in runs]
     return spread([max(last) - min(last) for last in lasts], "points")
 
 
 def lowest_of_last(runs: list[Record]) -> Spread:
-    """The lowest test accuracy of each run's last five epochs, percent: what the brief is about."""
+    """Lowest test accuracy of the last five epochs, percent; the brief sets a limit to it."""
     return spread([verdict(run).worst_of_last for run in runs])
 
 
@@ -136,7 +142,7 @@ def runs_meeting_brief(runs: list[Record]) -> int:
 
 
 def brief_met(runs: list[Record]) -> str:
-    """How many runs meet the brief, and the exact interval of the share that would."""
+    """How many runs meet the brief, in words, with the 95 % interval of that share."""
     met = runs_meeting_brief(runs)
     low, high = share_interval(met, len(runs))
     return f"{met} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
@@ -168,47 +174,39 @@ def _signed(figure: float) -> str:
     return f"{figure:+.2f}" if abs(figure) >= 0.005 or not figure else f"{figure:+.4f}"
 
 
+def paired(after: list[Record], before: list[Record]) -> tuple[list[Record], list[Record]]:
+    """The runs of both experiments of the seeds that both have, in the order of the seeds."""
+    sides = [{record.run.seed: record for record in records} for records in (after, before)]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    return tuple([side[seed] for seed in seeds] for side in sides)
+
+
 def difference(
     after: list[Record],
     before: list[Record],
     measure: Callable[[list[Record]], Spread] = final_test,
+    by_seed: bool = False,
 ) -> Interval:
-    """How much `measure` rose from one experiment to another (Welch's t-test over seeds).
+    """Increase of the mean of `measure` from one experiment to another.
+
+    By Welch's t-test, or with `by_seed` by the paired t-test over the seeds that both have.
 
     Raises:
-        ValueError: for fewer than two seeds on either side: one seed has no spread.
+        ValueError: for fewer than two seeds of either.
     """
+    if by_seed:
+        a, b = map(measure, paired(after, before))
+        return mean_interval(spread(map(operator.sub, a.values, b.values), "points"))
     a, b = measure(after), measure(before)
     if min(a.n, b.n) < 2:
         raise ValueError(
             f"a difference needs two seeds or more of each, not {a.n} and {b.n}; train more"
         )
-    if not a.sd and not b.sd:  # all alike on both sides, which the test cannot divide by
-        return Interval(a.mean - b.mean, a.mean - b.mean, a.mean - b.mean)
-    low, high = stats.ttest_ind(a.values, b.values, equal_var=False).confidence_interval(0.95)
-    return Interval(a.mean - b.mean, float(low), float(high))
-
-
-def paired(after: list[Record], before: list[Record]) -> tuple[list[Record], list[Record]]:
-    """The runs of both whose seed the other has, too, in the order of the seeds."""
-    both = {r.run.seed for r in after} & {r.run.seed for r in before}
-    sides = ([r for r in records if r.run.seed in both] for records in (after, before))
-    return tuple(sorted(side, key=lambda r: r.run.seed) for side in sides)
-
-
-def paired_difference(
-    after: list[Record],
-    before: list[Record],
-    measure: Callable[[list[Record]], Spread] = final_test,
-) -> Interval:
-    """How much `measure` rose from one experiment to another, seed by seed (paired t-test).
-
-    Raises:
-        ValueError: for fewer than two seeds that both have.
-    """
-    a, b = map(measure, paired(after, before))
-    apart = tuple(x - y for x, y in zip(a.values, b.values, strict=True))
-    return mean_interval(Spread(apart, "points"))
+    low = high = a.mean - b.mean
+    if a.sd or b.sd:  # else the test would divide by zero
+        test = stats.ttest_ind(a.values, b.values, equal_var=False)
+        low, high = map(float, test.confidence_interval(0.95))
+    return Interval(a.mean - b.mean, low, high)
 
 
 def mean_interval(figure: Spread) -> Interval:
@@ -219,12 +217,12 @@ def mean_interval(figure: Spread) -> Interval:
     """
     if figure.n < 2:
         raise ValueError(f"an interval needs two seeds or more, not {figure.n}; train more")
-    if not figure.sd:
-        return Interval(figure.mean, figure.mean, figure.mean, figure.unit)
-    low, high = stats.ttest_1samp(figure.values, 0).confidence_interval(0.95)
-    return Interval(figure.mean, float(low), float(high), figure.unit)
+    low = high = figure.mean
+    if figure.sd:
+        low, high = map(float, stats.ttest_1samp(figure.values, 0).confidence_interval(0.95))
+    return Interval(figure.mean, low, high, figure.unit)
 
 
 def share_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Exact 95 % interval (Clopper and Pearson, 1934) of a share, both ends in 0..1."""
+    """Exact 95 % interval of a share, both ends in 0..1 (Clopper and Pearson, 1934)."""
     return tuple(stats.binomtest(successes, trials).proportion_ci(0.95, method="exact"))

@@ -1,16 +1,17 @@
-"""Every idea that was tried for the finals, with what it did.
+"""Every idea that was tried for the finals, with its outcome.
 
-Trials are compared on training images held out for it; the test set takes no part. docs/plan.md has
-the rule by which an idea is taken.
+Trials are compared on held-out training images; the test set takes no part. docs/plan.md has the
+rule by which an idea is taken.
 """
 
+import operator
 import statistics
 from dataclasses import dataclass
 
 from study.experiments import EXPERIMENTS, TRIALS, Trial
 from study.records import Record, count_parameters
 from study.runs import recorded
-from study.statistics import Interval, Spread, mean_interval, paired
+from study.statistics import Interval, Spread, mean_interval, paired, spread
 from study.store import STUDY
 from study.thresholds import LAST_EPOCHS
 
@@ -27,53 +28,50 @@ def lowest(record: Record) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial did, against its base, paired by seed; or what a base did."""
+    """The effect of a trial against its base, paired by seed; of a base, against itself."""
 
     name: str
     score: float  # mean over seeds, percent
     lowest: float  # of the last five epochs, mean over seeds, percent
-    gain: Spread  # points, one per seed; a base gains nothing over itself
+    gain: Spread  # points, one per seed; 0 for a base
     effect: Interval | None  # None for one seed
 
     @property
     def parameters(self) -> int:
-        """Of its network."""
+        """Number of its network's parameters."""
         return count_parameters(EXPERIMENTS[self.name].config)
 
     @property
     def trial(self) -> Trial:
-        """Its idea, and what it is compared with."""
+        """Its idea, and the experiment that it is compared with."""
         return TRIALS.get(self.name, Trial("the base", ""))
 
     def __str__(self) -> str:
         if not self.trial.base:
             return ""
-        inside = f" ({self.effect.low:+.2f} to {self.effect.high:+.2f})" if self.effect else ""
-        return f"{self.gain.mean:+.3f}{inside}"
+        interval = f" ({self.effect.low:+.2f} to {self.effect.high:+.2f})" if self.effect else ""
+        return f"{self.gain.mean:+.3f}{interval}"
 
 
 def outcome(name: str) -> Outcome | None:
-    """What a trial did, over the seeds that both it and its base have; None if there are none."""
-    groups = []
-    for experiment in (name, TRIALS[name].base if name in TRIALS else name):
-        try:
-            records = recorded([experiment], [STUDY])[experiment]
-        except ValueError:
-            return None
-        groups.append(records)
-    own, base = paired(*groups)
+    """The outcome over the seeds that both the trial and its base have; None if there are none."""
+    base = TRIALS[name].base if name in TRIALS else name
+    try:
+        own, others = paired(*(recorded([each], [STUDY])[each] for each in (name, base)))
+    except ValueError:  # one of them has not run
+        return None
     if not own:
         return None
-    gain = Spread(tuple(score(a) - score(b) for a, b in zip(own, base, strict=True)), "points")
+    gain = spread(map(operator.sub, map(score, own), map(score, others)), "points")
     effect = mean_interval(gain) if gain.n > 1 else None
-    means = (statistics.mean(map(of, own)) for of in (score, lowest))
+    means = (statistics.mean(map(measure, own)) for measure in (score, lowest))
     return Outcome(name, *means, gain, effect)
 
 
 def outcomes(prefix: str = "") -> list[Outcome]:
     """Every trial that has run and whose name begins with `prefix`, in the order of the queue.
 
-    What has no base but is one comes before its trials.
+    A base comes before its trials, also where it is no trial itself.
     """
     names = dict.fromkeys(each for name in TRIALS for each in (TRIALS[name].base, name))
     return [found for name in names if name.startswith(prefix) and (found := outcome(name))]
