@@ -10,24 +10,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from study import statistics as stats
 from study.commands import status
 from study.experiments import FINALS
 from study.published import PUBLISHED
 from study.records import Record
 from study.runs import recorded
-from study.statistics import (
-    Interval,
-    Spread,
-    difference,
-    final_gap,
-    final_test,
-    final_train,
-    late_range,
-    late_test,
-    lowest_of_last,
-    mean_interval,
-    selection_bias,
-)
+from study.statistics import Interval, Spread, difference, mean_interval
 from study.store import STUDY
 from study.thresholds import BEST_GOAL, FEWEST_SEEDS, TARGET_ACCURACY
 
@@ -50,11 +39,6 @@ class Finding:
         if len(records) == 1:
             return mean_interval(self.measure(records[0]))
         return difference(*records, self.measure, by_seed=self.paired)
-
-    @property
-    def of_finals(self) -> bool:
-        """Whether it is about finals, and not about the ten and their ablations."""
-        return any(name in FINALS for name in self.names)
 
     def beyond(self, effect: Interval) -> int:
         """1 if the interval lies wholly on the stated side, -1 if on the other, else 0."""
@@ -80,16 +64,7 @@ class Judged:
 
 
 def judge(finding: Finding, records: list[list[Record]]) -> Judged:
-    """Decide a finding by the records of its experiments.
-
-    Raises:
-        ValueError: for fewer than three seeds of one of them.
-    """
-    fewest = min(map(len, records))
-    if fewest < FEWEST_SEEDS:
-        raise ValueError(
-            f"finding {finding.id} has {fewest} seeds; it takes {FEWEST_SEEDS} or more"
-        )
+    """Decide a finding by the records of its experiments."""
     effect = finding.effect(records)
     side, influential_seed = finding.beyond(effect), None
     if side == 1:
@@ -98,7 +73,7 @@ def judge(finding: Finding, records: list[list[Record]]) -> Judged:
             if min(map(len, rest)) > 1 and finding.beyond(finding.effect(rest)) != 1:
                 side, influential_seed = 0, seed
     outcome = {1: "held", 0: "undecided", -1: "not held"}[side]
-    return Judged(finding, outcome, effect, fewest, influential_seed)
+    return Judged(finding, outcome, effect, min(map(len, records)), influential_seed)
 
 
 def _enough(*names: str) -> list[list[Record]]:
@@ -125,11 +100,15 @@ def sentences(model: int | None = None) -> str:
     Args:
         model: one of the ten; None for the findings about finals, which belong to none of them.
     """
-    found = (each for each in findings(model) if each.finding.of_finals == (model is None))
-    return "\n".join(f"- {judged}" for judged in found)
+    return "\n".join(
+        f"- {judged}"
+        for judged in findings(model)
+        if (model is None) == any(name in FINALS for name in judged.finding.names)
+    )
 
 
-_test, _train, _gap = final_test, final_train, final_gap
+_test, _train, _gap = stats.final_test, stats.final_train, stats.final_gap
+_lowest = stats.lowest_of_last
 _STEP_2 = PUBLISHED[2].test_accuracy - PUBLISHED[1].test_accuracy  # as published, points
 FINDINGS = (
     # 1: "train and test discrepancy is around 0.30 ... does indicate overfitting"
@@ -164,7 +143,7 @@ FINDINGS = (
     # 7: more capacity to win the accuracy back; "lesser gap"
     Finding("7-test", 7, "more capacity raises the test accuracy", ("7", "6"), _test, ">"),
     Finding("7-late", 7, "more capacity raises the mean test accuracy of the last five epochs",
-            ("7", "6"), late_test, ">"),
+            ("7", "6"), stats.late_test, ">"),
     Finding("7-dropout", 7, "without dropout model 7 tests worse", ("7-no-dropout", "7"), _test,
             "<"),
     # 8: rotation "has improved the test accuracy"
@@ -178,31 +157,31 @@ FINDINGS = (
     Finding("9-schedule", 9, "the schedule alone raises the test accuracy", ("8-schedule", "8"),
             _test, ">"),
     Finding("9-steady", 9, "the schedule calms the last five epochs", ("8-schedule", "8"),
-            late_range, "<"),
+            stats.late_range, "<"),
     Finding("9-brief", 9, "model 9's lowest of the last five epochs is at the brief's accuracy on "
-            "average", ("9",), lowest_of_last, ">", TARGET_ACCURACY),
+            "average", ("9",), _lowest, ">", TARGET_ACCURACY),
     Finding("9-leak", 9, "a schedule that watches the test loss gains test accuracy",
             ("9-leak", "9"), _test, ">", paired=True),
     # 10: a fifth fewer parameters, published 0.01 points lower
     Finding("10-cost", 10, "a fifth fewer parameters cost test accuracy", ("10", "9"), _test, "<"),
     Finding("10-brief", 10, "model 10's lowest of the last five epochs is at the brief's accuracy "
-            "on average", ("10",), lowest_of_last, ">", TARGET_ACCURACY),
+            "on average", ("10",), _lowest, ">", TARGET_ACCURACY),
     Finding("10-flatters", 10, "the best epoch, chosen on the test set, flatters model 10 by more "
-            "than 0.05 points", ("10",), selection_bias, ">", 0.05),
+            "than 0.05 points", ("10",), stats.selection_bias, ">", 0.05),
     # The brief, kept: at least on average; how many single runs keep it is counted beside it.
     Finding("9-final-brief", 9, "9-final's lowest of the last five epochs is at the brief's "
-            "accuracy on average", ("9-final",), lowest_of_last, ">", TARGET_ACCURACY),
+            "accuracy on average", ("9-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("10-final-brief", 10, "10-final's lowest of the last five epochs is at the brief's "
-            "accuracy on average", ("10-final",), lowest_of_last, ">", TARGET_ACCURACY),
+            "accuracy on average", ("10-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' "
             "recipe, too", ("10-final", "9-final"), _test, "<"),
     Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at "
-            "the brief's accuracy on average", ("smallest-final",), lowest_of_last, ">",
+            "the brief's accuracy on average", ("smallest-final",), _lowest, ">",
             TARGET_ACCURACY),
     Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average",
             ("best-final",), _test, ">", BEST_GOAL),
     Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the "
-            "brief's accuracy on average", ("short-final",), lowest_of_last, ">",
+            "brief's accuracy on average", ("short-final",), _lowest, ">",
             TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
     Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same "
@@ -257,9 +236,8 @@ def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
 
 
 def main() -> int:
-    """Command line: every finding that can be decided; returns the exit status."""
-    for judged in findings():
-        print(judged)
+    """Command line; returns the exit status."""
+    print(*findings(), sep="\n")
     return 0
 
 

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
+from torch.nn.functional import interpolate, one_hot, pad
 
 from models import IMAGE_SIZE
 from study import store
@@ -57,8 +57,8 @@ class Measured:
 def rotated(images: Tensor, degrees: float) -> Tensor:
     """Images [N, 28, 28] uint8, all rotated counterclockwise by the same angle."""
     angle = torch.deg2rad(torch.tensor(float(degrees)))
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(())
-    matrix = torch.stack([torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero])])
+    cos, sin = float(angle.cos()), float(angle.sin())
+    matrix = torch.tensor([[cos, -sin, 0], [sin, cos, 0]])
     matrices = matrix.expand(len(images), 2, 3)
     return apply_affine(images.unsqueeze(1).float(), matrices).squeeze(1).round().to(torch.uint8)
 
@@ -66,7 +66,7 @@ def rotated(images: Tensor, degrees: float) -> Tensor:
 def shifted(images: Tensor, pixels: float) -> Tensor:
     """Images [N, 28, 28], all moved to the right and down; what leaves is lost."""
     by = int(pixels)
-    return torch.nn.functional.pad(images, (by, 0, by, 0))[:, :IMAGE_SIZE, :IMAGE_SIZE]
+    return pad(images, (by, 0, by, 0))[:, :IMAGE_SIZE, :IMAGE_SIZE]
 
 
 def noisy(images: Tensor, std: float) -> Tensor:
@@ -85,7 +85,7 @@ def out_of_distribution_digits() -> tuple[Tensor, Tensor, Tensor]:
     from sklearn.datasets import load_digits  # a second to import
 
     found = load_digits()
-    enlarged = torch.nn.functional.interpolate(
+    enlarged = interpolate(
         torch.from_numpy(found.images)[:, None] / 16, IMAGE_SIZE, mode="bilinear"
     )
     prepared = torch.stack([as_mnist(image) for image in found.images])
@@ -120,34 +120,32 @@ def measure(run: Record, data: Dataset) -> Measured:
 
 
 def recorded_answers(runs: Sequence[Record]) -> list[Measured]:
-    """The answers of those of the runs whose weights are kept; a user's own are measured now.
+    """The answers of those runs whose weights are kept; what is not recorded is measured now.
 
     Raises:
-        ValueError: if none is kept.
+        ValueError: if no weights are kept.
     """
-    stored, found = load(), []
-    for run in runs:
-        if run.path.is_relative_to(STUDY):
-            found += [stored[run.key]] if run.key in stored else []
-        elif run.run.measure_test and run.weights_path.exists():
-            found.append(_measured_now(run.path, run.weights_sha256))
-    if not found:
-        name = runs[0].run.name
+    stored = load()
+    kept = [run for run in runs if run.run.measure_test and run.weights_path.exists()]
+    if not kept:
         raise ValueError(
-            f"no network of {name} is measured; those in records/ are by python -m study.robustness"
+            f"no weights of {runs[0].run.name} are kept; train it with python -m study.sweep"
         )
-    return found
+    return [stored.get(run.key) or _measured_now(run.path) for run in kept]
 
 
 @functools.lru_cache(64)
-def _measured_now(path: Path, weights: str) -> Measured:
+def _measured_now(path: Path) -> Measured:
     return measure(store.load(path), load_mnist())
 
 
-def accuracies(runs: Sequence[Record], condition: str) -> list[Spread]:
-    """Accuracy over the measured networks, for each value of the condition in `CONDITIONS`."""
-    kept = [each.accuracy[condition] for each in recorded_answers(runs)]
-    return list(map(spread, zip(*kept, strict=True)))
+def accuracies(groups: dict[str, Sequence[Record]], condition: str) -> dict[str, list[Spread]]:
+    """{experiment: accuracy over its networks for each value of the condition in `CONDITIONS`}."""
+    found = {}
+    for name, runs in groups.items():
+        kept = (each.accuracy[condition] for each in recorded_answers(runs))
+        found[name] = list(map(spread, zip(*kept, strict=True)))
+    return found
 
 
 def out_of_distribution(runs: Sequence[Record]) -> list[Spread]:
@@ -173,47 +171,40 @@ def _missed(kept: list[Measured]) -> Counter:
     return Counter(index for each in kept for index in each.wrong)
 
 
-class Calibration(NamedTuple):
-    """Probabilities that networks give, against how often they are correct, all together."""
+def calibration(runs: Sequence[Record]) -> tuple[float, list[tuple[float, float, int]]]:
+    """Probabilities that the measured networks give, against how often they are correct.
 
-    n: int  # networks
-    error: float  # points: the difference, averaged over images (Guo et al., 2017)
-    points: list[tuple[float, float, int]]  # mean probability, share correct, images of each bin
-
-
-def calibration(runs: Sequence[Record]) -> Calibration:
-    """The calibration of the measured networks of these runs."""
-    kept = recorded_answers(runs)
-    bins = numpy.sum([each.bins for each in kept], 0).tolist()
+    Returns:
+        Their difference averaged over images, percentage points (expected calibration error, Guo
+        et al., 2017); and of each bin the mean probability, the share correct, the images.
+    """
+    bins = numpy.sum([each.bins for each in recorded_answers(runs)], 0).tolist()
     points = [(total / n, right / n, int(n)) for n, total, right in bins if n]
     apart = sum(n * abs(sure - share) for sure, share, n in points)
-    return Calibration(len(kept), 100 * apart / sum(n for *_, n in points), points)
+    return 100 * apart / sum(n for *_, n in points), points
 
 
-class SharedMistakes(NamedTuple):
-    """The test images that many networks misclassify."""
+def shared_mistakes(
+    runs: Sequence[Record], test: Split, most: float = 0.5
+) -> tuple[int, int, list[tuple[int, float, int]]]:
+    """The test images that more than a share `most` of the measured networks misclassify.
 
-    n: int  # networks
-    missed: int  # images that one network or more misclassifies
-    shares: dict[int, float]  # {image: share of the networks that misclassify it}, falling
-    answers: dict[int, int]  # {image: the most frequent wrong answer}
-
-
-def shared_mistakes(runs: Sequence[Record], test: Split, most: float = 0.5) -> SharedMistakes:
-    """The test images that more than a share `most` of the measured networks misclassify."""
+    Returns:
+        The number of networks; the number of images that any of them misclassifies; and of each
+        shared mistake the image, the share of the networks, their most frequent wrong answer.
+    """
     kept = recorded_answers(runs)
-    counts = _missed(kept).most_common()
-    shares = {image: count / len(kept) for image, count in counts if count > most * len(kept)}
-    some = test.part(list(shares))
-    found = []
+    counts = [(image, count / len(kept)) for image, count in _missed(kept).most_common()]
+    shared = [(image, share) for image, share in counts if share > most]
+    some = test.part([image for image, _ in shared])
+    answers = torch.zeros(len(shared), 10, dtype=torch.int64)
     for run in runs:
         if run.weights_path.exists():
-            found.append(predict(load_network(run), some.images, run.statistics).argmax(1).tolist())
-    answers = {}
-    for image, label, *read in zip(shares, some.labels.tolist(), *found, strict=True):
-        wrong = Counter(digit for digit in read if digit != label).most_common(1)
-        answers |= {image: wrong[0][0]} if wrong else {}
-    return SharedMistakes(len(kept), len(counts), shares, answers)
+            found = predict(load_network(run), some.images, run.statistics).argmax(1)
+            answers += one_hot(found, 10)
+    answers[torch.arange(len(shared)), some.labels] = 0
+    wrong = answers.argmax(1).tolist()
+    return len(kept), len(counts), [(*pair, w) for pair, w in zip(shared, wrong, strict=True)]
 
 
 _STORED = TypeAdapter(dict[str, Measured])

@@ -8,6 +8,7 @@ import operator
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from scipy import stats
@@ -118,7 +119,7 @@ def late_test(runs: list[Record]) -> Spread:
 
 def late_range(runs: list[Record]) -> Spread:
     """Range (max - min) of the test accuracy over the last five epochs, points."""
-    lasts = [run.test_accuracy[-LAST_EPOCHS:] for run in runs]
+    lasts = (run.test_accuracy[-LAST_EPOCHS:] for run in runs)
     return spread([max(last) - min(last) for last in lasts], "points")
 
 
@@ -129,11 +130,8 @@ def lowest_of_last(runs: list[Record]) -> Spread:
 
 def rate_drops(record: Record) -> list[int]:
     """The epochs after which a run's learning rate fell."""
-    return [
-        before.epoch
-        for before, after in pairwise(record.history)
-        if after.learning_rate < before.learning_rate
-    ]
+    pairs = pairwise(record.history)
+    return [row.epoch for row, after in pairs if after.learning_rate < row.learning_rate]
 
 
 def runs_meeting_brief(runs: list[Record]) -> int:
@@ -197,16 +195,9 @@ def difference(
     if by_seed:
         a, b = map(measure, paired(after, before))
         return mean_interval(spread(map(operator.sub, a.values, b.values), "points"))
+    welch = partial(stats.ttest_ind, equal_var=False)
     a, b = measure(after), measure(before)
-    if min(a.n, b.n) < 2:
-        raise ValueError(
-            f"a difference needs two seeds or more of each, not {a.n} and {b.n}; train more"
-        )
-    low = high = a.mean - b.mean
-    if a.sd or b.sd:  # else the test would divide by zero
-        test = stats.ttest_ind(a.values, b.values, equal_var=False)
-        low, high = map(float, test.confidence_interval(0.95))
-    return Interval(a.mean - b.mean, low, high)
+    return _interval(a.mean - b.mean, "points", (a, b), welch)
 
 
 def mean_interval(figure: Spread) -> Interval:
@@ -215,12 +206,18 @@ def mean_interval(figure: Spread) -> Interval:
     Raises:
         ValueError: for fewer than two seeds.
     """
-    if figure.n < 2:
-        raise ValueError(f"an interval needs two seeds or more, not {figure.n}; train more")
-    low = high = figure.mean
-    if figure.sd:
-        low, high = map(float, stats.ttest_1samp(figure.values, 0).confidence_interval(0.95))
-    return Interval(figure.mean, low, high, figure.unit)
+    student = partial(stats.ttest_1samp, popmean=0)
+    return _interval(figure.mean, figure.unit, (figure,), student)
+
+
+def _interval(value: float, unit: str, samples: tuple[Spread, ...], test: Callable) -> Interval:
+    if min(sample.n for sample in samples) < 2:
+        raise ValueError("an interval needs two seeds or more of each experiment; train more")
+    low = high = value
+    if any(sample.sd for sample in samples):  # else the test would divide by zero
+        found = test(*(sample.values for sample in samples))
+        low, high = map(float, found.confidence_interval(0.95))
+    return Interval(value, low, high, unit)
 
 
 def share_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -58,11 +58,9 @@ def outcome(name: str) -> Outcome | None:
     base = TRIALS[name].base if name in TRIALS else name
     try:
         own, others = paired(*(recorded([each], [STUDY])[each] for each in (name, base)))
-    except ValueError:  # one of them has not run
+        gain = spread(map(operator.sub, map(score, own), map(score, others)), "points")
+    except ValueError:  # one of them has not run, or they have no seed in common
         return None
-    if not own:
-        return None
-    gain = spread(map(operator.sub, map(score, own), map(score, others)), "points")
     effect = mean_interval(gain) if gain.n > 1 else None
     means = (statistics.mean(map(measure, own)) for measure in (score, lowest))
     return Outcome(name, *means, gain, effect)
