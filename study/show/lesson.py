@@ -1,7 +1,7 @@
-"""What a "Try it" cell calls: change one number, and see the run among the recorded ones."""
+"""What a "Try it" cell calls: change one number, and compare the run with the recorded ones."""
 
 from models import Config
-from study.digit import Reading, read_digit
+from study.digit import Picture, Reading, read_digit
 from study.records import Record
 from study.runs import recorded, runs, wanted_runs
 from study.show import pictures, plots
@@ -9,7 +9,7 @@ from utils.figures import show
 from utils.recipes import Recipe
 from utils.validation import OneLineError
 
-EPOCHS = 2  # of a changed run, so that a laptop answers within a minute or two
+EPOCHS = 2  # of a changed run, so that a laptop trains it within a minute or two
 
 
 def try_it(
@@ -18,9 +18,9 @@ def try_it(
     recipe: Recipe | str | dict | None = None,
     config: Config | dict | None = None,
 ) -> None:
-    """Run an experiment with something changed, and draw it over the spread of its seeds.
+    """Run an experiment with something changed, and draw it over the range of its seeds.
 
-    With nothing changed its first seed is replayed. What goes wrong is said in one line.
+    With nothing changed its first seed is replayed. An error is printed in one line.
 
     Args:
         experiment: as for `runs`.
@@ -33,22 +33,19 @@ def try_it(
         if run.name != str(experiment) and (recipe is None or isinstance(recipe, dict)):
             recipe = {"epochs": EPOCHS} | (recipe or {})
         (mine,) = runs(experiment, 0, recipe=recipe, config=config)
-        show(plots.tried(mine, recorded([experiment])[str(experiment)]))
+        show(plots.tried(mine, recorded(experiment)[str(experiment)]))
     except (OneLineError, ValueError) as error:
         print(error)
 
 
-def show_digit(picture, run: Record) -> Reading | None:
-    """Read a picture of a digit and show what the network saw; a bad one is said in one line.
+def show_digit(picture: Picture, run: Record) -> Reading | None:
+    """Show a network's input for a picture of a digit, and its answer; print an error in one line.
 
-    Args:
-        picture: a path, a PIL image, or an array, as for `study.digit.as_mnist`.
-        run: the recorded run whose network answers.
+    Arguments as for `study.digit.read_digit`.
     """
     try:
         reading = read_digit(picture, run)
     except OneLineError as error:
-        print(error)
-        return None
+        return print(error)
     show(pictures.answer(reading))
     return reading

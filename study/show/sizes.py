@@ -7,49 +7,44 @@ from matplotlib.figure import Figure
 from study.experiments import EXPERIMENTS
 from study.published import Public
 from study.records import Record
-from study.show.plots import display_name
+from study.show.plots import display_name, dots, with_interval
 from study.statistics import final_test, mean_interval
 from study.thresholds import LOWEST_OF_A_FINAL, MAX_EPOCHS, TARGET_ACCURACY
 from study.trials import Outcome
 from utils.curves import target_line
 from utils.data import CANONICAL_CHECKSUM
-from utils.figures import BLACK, BLUE, VERMILION, grid, sized
+from utils.figures import BLUE, VERMILION, panels, sized
 
 FLOOR = LOWEST_OF_A_FINAL - 0.6  # percent; a trial that ends lower is drawn there, with its figure
+NOTE = {"textcoords": "offset points", "fontsize": 10}
+NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the frontier's enlarged part
 
 
 def searched(found: Sequence[Outcome]) -> Figure:
     """Every trial by size and by the lowest accuracy of its last five epochs, against the rule.
 
-    Named are the smallest that the rule lets through, and the best; short trials are left out.
+    Named are the smallest that the rule accepts, and the best; short trials are left out.
     """
     found = [each for each in found if EXPERIMENTS[each.name].recipe.epochs == MAX_EPOCHS]
-    through = [each for each in found if each.lowest >= LOWEST_OF_A_FINAL]
-    title = f"{len(through)} of {len(found)} trials reach what a final needs"
+    accepted = [each for each in found if each.lowest >= LOWEST_OF_A_FINAL]
+    title = f"{len(accepted)} of {len(found)} trials reach what a final needs"
     named = {}
-    if through:
-        smallest = min(through, key=lambda each: (each.parameters, -each.lowest))
+    if accepted:
+        smallest = min(accepted, key=lambda each: (each.parameters, -each.lowest))
         named = {smallest: "the smallest", max(found, key=lambda each: each.score): "the best"}
         title += f", from {smallest.parameters:,} parameters on"
     alt = "Lowest held-out accuracy of the last five epochs of each trial against its parameters"
     figure, axes = sized(8, 4, title, alt)
     for each in found:
-        height = max(each.lowest, FLOOR)
-        place, face = (each.parameters, height), BLUE if each in through else "white"
-        if height > each.lowest:
-            words = f"{each.name.partition('-trial-')[2]}: {each.lowest:.2f}"
-            axes.annotate(words, place, (8, -4), textcoords="offset points", fontsize=10)
-        marker = "v" if height > each.lowest else "o"
-        axes.scatter(
-            *place, s=45, marker=marker, facecolors=face, edgecolors=BLUE, linewidths=1.5, zorder=3
-        )
+        place, low = (each.parameters, max(each.lowest, FLOOR)), each.lowest < FLOOR
+        dots(axes, *([value] for value in place), each in accepted, marker="v" if low else "o")
+        name = each.name.partition("-trial-")[2]
+        if low:
+            axes.annotate(f"{name}: {each.lowest:.2f}", place, (8, -4), **NOTE)
         if each in named:
-            words = f"{named[each]}: {each.name.partition('-trial-')[2]}"
-            axes.annotate(
-                words, place, (-8, 7), ha="right", textcoords="offset points", fontsize=10
-            )
+            axes.annotate(f"{named[each]}: {name}", place, (-8, 7), ha="right", **NOTE)
     needed = f"what a final needs: {LOWEST_OF_A_FINAL} %"
-    axes.axhline(LOWEST_OF_A_FINAL, color=BLACK, linestyle="--", linewidth=1, label=needed)
+    axes.axhline(LOWEST_OF_A_FINAL, color="black", linestyle="--", linewidth=1, label=needed)
     label = "lowest of the last five,\nheld-out images, %"
     axes.set(xlabel="parameters", ylabel=label, ylim=(FLOOR - 0.04, None))
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -60,7 +55,7 @@ def searched(found: Sequence[Outcome]) -> Figure:
 def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     """Accuracy against parameters: our means with intervals, and, on MNIST, public single runs.
 
-    Above all of them, below those near the brief, larger.
+    Above all of them, below those near the brief, enlarged.
     """
     ours = {name: runs for name, runs in ours.items() if len(runs) > 1}
     if any(run.data_checksum != CANONICAL_CHECKSUM for runs in ours.values() for run in runs):
@@ -68,51 +63,43 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     best = max(ours, key=lambda name: final_test(ours[name]).mean)
     title = f"Accuracy by size; the best of ours is {display_name(best)}, {final_test(ours[best])}"
     alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
-    figure, axes = grid(2, 1, (8, 7.8), title, alt)
-    (whole,), (part,) = axes
+    figure, axes = panels(2, 1, (8, 7.8), title, alt)
+    whole, part = axes[:, 0]
     for axis, ticks in (
         (whole, [2_000, 5_000, 10_000, 20_000, 50_000]),
         (part, [2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000]),
     ):
-        axis.axis("on")
         axis.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.minorticks_off()
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
     part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
-    named: set[int] = set()
-    for name, runs in ours.items():
-        interval, x = mean_interval(final_test(runs)), runs[0].parameters
-        label = "ours: mean of the final epoch, 95 % interval" if name == best else None
+    enlarged: list[int] = []  # sizes of those that are named in the part
+    for index, (name, runs) in enumerate(ours.items()):
+        interval, size = mean_interval(final_test(runs)), runs[0].parameters
         for axis in (whole, part):
-            axis.plot([x, x], [interval.low, interval.high], color=BLUE, linewidth=2)
-            style = {"color": BLUE, "s": 30, "label": label if axis is whole else None}
-            axis.scatter([x], [interval.value], zorder=3, **style)
-        place = {"textcoords": "offset points", "fontsize": 10}
-        if _near(x, interval.value):  # the second of one size has its name to the right
-            side = {"ha": "left"} if x in named else {"ha": "right"}
-            part.annotate(name, (x, interval.value), (6 if x in named else -6, -4), **side, **place)
-            named.add(x)
-        else:  # neighbours of one size have numbers next to each other
-            up = -12 if name[-1] in "13579" else 2
-            whole.annotate(name, (x, interval.value), (6, up), **place)
+            with_interval(axis, interval, size, BLUE, across=False)
+        place = (size, interval.value)
+        if not _near(*place):  # neighbours have their names below and above
+            whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
+        elif size in enlarged:  # the second of one size
+            part.annotate(name, place, (6, -4), **NOTE)
+        else:
+            part.annotate(name, place, (-6, -4), ha="right", **NOTE)
+            enlarged.append(size)
+    whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
     for letter, p in zip("abcdefgh", public, strict=False):
         label = f"public, one run: {letter}, {p.source}, {p.epochs} epochs"
-        for axis in (whole, part):
-            style = {"color": VERMILION, "s": 30, "label": label if axis is whole else None}
-            axis.scatter([p.parameters], [p.last], marker="^", **style)
+        for axis, text in ((whole, label), (part, None)):
+            axis.scatter([p.parameters], [p.last], marker="^", color=VERMILION, s=30, label=text)
         axis = part if _near(p.parameters, p.last) else whole
         axis.annotate(letter, (p.parameters, p.last), (-3, -14), textcoords="offset points")
     figure.legend(frameon=False, loc="outside lower center", fontsize=10)
     return figure
 
 
-NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the larger part
-
-
 def _near(parameters: int, accuracy: float) -> bool:
-    return (
-        NEAR_SIZES[0] < parameters < NEAR_SIZES[1]
-        and NEAR_ACCURACIES[0] < accuracy < NEAR_ACCURACIES[1]
-    )
+    """Whether a network is within the enlarged part."""
+    (least, most), (low, high) = NEAR_SIZES, NEAR_ACCURACIES
+    return least < parameters < most and low < accuracy < high

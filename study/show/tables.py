@@ -1,11 +1,12 @@
 """Every table: layers with receptive fields, parameters by hand, results beside the published."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from models import Config
 from study import trials
 from study.published import PUBLISHED, Published
 from study.records import Record
+from study.robustness import out_of_distribution, seed_spread
 from study.statistics import (
     best_test,
     brief_met,
@@ -14,11 +15,13 @@ from study.statistics import (
     final_train,
     lowest_of_last,
     runs_meeting_brief,
-    verdict,
 )
 from study.thresholds import BEST_GOAL, LOWEST_OF_A_FINAL, RUNS_GOAL, SIZE_GOALS
 from utils.data import CANONICAL_CHECKSUM
 from utils.layers import hand_count, layer_rows
+
+Columns = dict[str, Callable[[list[Record]], object]]  # {header: its cell for an experiment's runs}
+Groups = dict[str, list[Record]]  # {experiment: its runs}
 
 
 def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) -> str:
@@ -29,20 +32,80 @@ def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _table(first: str, columns: Columns, groups: Groups) -> str:
+    rows = [(name, *(cell(runs) for cell in columns.values())) for name, runs in groups.items()]
+    return markdown((first, *columns), rows)
+
+
+def _parameters(runs: list[Record]) -> str:
+    return f"{runs[0].parameters:,}"
+
+
+def _published(runs: list[Record]) -> Published | None:
+    """The published figures, if the runs are of one of the ten as it stands, on MNIST."""
+    name, on_mnist = runs[0].run.name, runs[0].data_checksum == CANONICAL_CHECKSUM
+    return PUBLISHED[int(name)] if name.isdigit() and on_mnist else None
+
+
+def _published_test(runs: list[Record]) -> str:
+    published = _published(runs)
+    return f"{published.test_accuracy:.2f}" if published else ""
+
+
+LADDER: Columns = {
+    "parameters": _parameters,
+    "train %": lambda runs: final_train(runs).short(),
+    "test %": lambda runs: final_test(runs).short(),
+    "seeds": len,
+    "lowest of any run": lambda runs: f"{min(lowest_of_last(runs).values):.2f}",
+    "published %": _published_test,
+    "brief met": brief_met,
+}
+BRIEF: Columns = {
+    "parameters": _parameters,
+    "epochs": lambda runs: len(runs[0].history),
+    "final test accuracy": final_test,
+    "lowest of last five %": lambda runs: lowest_of_last(runs).short(),
+    "meet the brief (95 % interval)": brief_met,
+}
+SPREADS: Columns = {
+    "accuracy of the kept networks": lambda runs: seed_spread(runs)[0],
+    "SD, points": lambda runs: f"{seed_spread(runs)[0].sd:.3f}",
+    "SD by independent chance at every image, points": lambda runs: f"{seed_spread(runs)[1]:.3f}",
+}
+ELSEWHERE: Columns = {
+    "prepared as MNIST": lambda runs: out_of_distribution(runs)[0],
+    "merely enlarged": lambda runs: out_of_distribution(runs)[1],
+}
+
+
+def ladder_table(ladder: Groups) -> str:
+    """Markdown: one line per experiment, in the order of the study."""
+    return _table("model", LADDER, ladder)
+
+
+def brief_table(groups: Groups) -> str:
+    """Markdown: how many runs of each experiment meet the brief, with an exact interval."""
+    return _table("experiment", BRIEF, groups)
+
+
+def seed_spread_table(groups: Groups) -> str:
+    """Markdown: the spread over seeds beside what chance at each image predicts."""
+    return _table("experiment", SPREADS, groups)
+
+
+def out_of_distribution_table(groups: Groups) -> str:
+    """Markdown: accuracy on scikit-learn's digits, prepared as MNIST was, and merely enlarged."""
+    return _table("experiment", ELSEWHERE, groups)
+
+
 def layer_table(config: Config) -> str:
     """Markdown: layer, output shape, receptive field, parameters by hand and counted, work."""
-    found = layer_rows(config)
-    rows = [
-        (
-            row.layer,
-            "x".join(map(str, row.output)),
-            row.receptive_field,
-            row.formula,
-            f"{row.parameters:,}" if row.parameters else "",
-            f"{row.multiplications:,}" if row.multiplications else "",
-        )
-        for row in found
-    ]
+    found, rows = layer_rows(config), []
+    for row in found:
+        counts = (f"{count:,}" if count else "" for count in (row.parameters, row.multiplications))
+        output = "x".join(map(str, row.output))
+        rows.append((row.layer, output, row.receptive_field, row.formula, *counts))
     total, work = (sum(getattr(row, n) for row in found) for n in ("parameters", "multiplications"))
     totals = (f"**{number:,}**" for number in (hand_count(config), total, work))
     rows.append(("**total**", "", "", *totals))
@@ -52,54 +115,22 @@ def layer_table(config: Config) -> str:
 
 def results(runs: list[Record]) -> str:
     """Markdown: one model's results over its seeds, beside the published figures."""
-    published, quoted = _published(runs), ("", "", "")
+    published, train, test = _published(runs), "", ""
     if published:
-        quoted = (
-            f"{published.parameters:,}",
-            f"{published.train_accuracy:.2f} % ({published.train_epoch})",
-            f"{published.test_accuracy:.2f} % ({published.test_epoch})",
-        )
+        train = f"{published.train_accuracy:.2f} % ({published.train_epoch})"
+        test = f"{published.test_accuracy:.2f} % ({published.test_epoch})"
     rows = [
-        ("parameters", f"{runs[0].parameters:,}", quoted[0]),
-        ("train accuracy", final_train(runs), quoted[1]),
+        ("parameters", _parameters(runs), f"{published.parameters:,}" if published else ""),
+        ("train accuracy", final_train(runs), train),
         ("**test accuracy**", f"**{final_test(runs)}**", ""),
-        ("test accuracy of the best epoch, to compare", best_test(runs), quoted[2]),
+        ("test accuracy of the best epoch, to compare", best_test(runs), test),
         ("train - test", final_gap(runs), ""),
         ("lowest test accuracy of a run's last five epochs", lowest_of_last(runs), ""),
         ("runs that meet the brief (95 % interval of the share)", brief_met(runs), ""),
     ]
     ours, theirs = "here: mean ± SD over seeds, final epoch", "published: best epoch, one seed"
-    columns = ("figure", ours, theirs)
     shown = 3 if published else 2
-    return markdown(columns[:shown], [row[:shown] for row in rows])
-
-
-def ladder_table(ladder: dict[str, list[Record]]) -> str:
-    """Markdown: one line per experiment, {name: its runs}, in the order of the study."""
-    rows = []
-    for name, runs in ladder.items():
-        published = _published(runs)
-        rows.append(
-            (
-                name,
-                f"{runs[0].parameters:,}",
-                final_train(runs).short(),
-                final_test(runs).short(),
-                len(runs),
-                f"{min(verdict(run).worst_of_last for run in runs):.2f}",
-                f"{published.test_accuracy:.2f}" if published else "",
-                brief_met(runs),
-            )
-        )
-    columns = ("model", "parameters", "train %", "test %", "seeds", "lowest of any run",
-               "published %", "brief met")  # fmt: skip
-    return markdown(columns, rows)
-
-
-def _published(runs: list[Record]) -> Published | None:
-    """The published figures, if the runs are of one of the ten as it stands, on MNIST."""
-    name, on_mnist = runs[0].run.name, runs[0].data_checksum == CANONICAL_CHECKSUM
-    return PUBLISHED[int(name)] if name.isdigit() and on_mnist else None
+    return markdown(("figure", ours, theirs)[:shown], [row[:shown] for row in rows])
 
 
 def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> str:
@@ -112,85 +143,48 @@ def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> st
         return "*Three seeds or more of these are not recorded yet.*"
     rows = []
     for model, (replicated, described) in pairs.items():
-        quoted = PUBLISHED[model].test_accuracy
-        best = best_test(replicated)
-        within = min(best.values) <= quoted <= max(best.values)
-        rows.append(
-            (
-                model,
-                f"{quoted:.2f}",
-                f"{best.short()} ({min(best.values):.2f} to {max(best.values):.2f})",
-                best.n,
-                "inside" if within else f"{'above' if quoted > best.mean else 'below'} ours",
-                f"{best_test(described).short()}",
-                f"{final_test(described).short()}",
-            )
-        )
+        quoted, best = PUBLISHED[model].test_accuracy, best_test(replicated)
+        low, high = min(best.values), max(best.values)
+        side = f"{'above' if quoted > best.mean else 'below'} ours"
+        ours = f"{best.short()} ({low:.2f} to {high:.2f})"
+        lies = "inside" if low <= quoted <= high else side
+        both = best_test(described).short(), final_test(described).short()
+        rows.append((model, f"{quoted:.2f}", ours, best.n, lies, *both))
     columns = ("model", "published best %", "our best epochs, its recipe %", "seeds",
                "published lies", "best, as described %", "final, as described %")  # fmt: skip
     return markdown(columns, rows)
 
 
-def brief_table(groups: dict[str, list[Record]]) -> str:
-    """Markdown: how many runs of each experiment meet the brief, with an exact interval."""
-    rows = []
-    for name, runs in groups.items():
-        rows.append(
-            (
-                name,
-                f"{runs[0].parameters:,}",
-                len(runs[0].history),
-                final_test(runs),
-                lowest_of_last(runs).short(),
-                brief_met(runs),
-            )
-        )
-    columns = ("experiment", "parameters", "epochs", "final test accuracy", "lowest of last five %",
-               "meet the brief (95 % interval)")  # fmt: skip
-    return markdown(columns, rows)
-
-
 def performance_log(prefix: str = "") -> str:
     """Markdown: one line per idea, failures too, of the trials whose name begins with `prefix`."""
-    rows = [
-        (
-            found.trial.idea,
-            f"{found.parameters:,}",
-            found.name,
-            found.trial.base,
-            f"{found.score:.2f}",
-            f"{found.lowest:.3f}",
-            str(found),
-            found.gain.n,
-            "yes" if found.trial.taken else "",
-        )
-        for found in trials.outcomes(prefix)
-    ]
+    rows = []
+    for found in trials.outcomes(prefix):
+        trial, size = found.trial, f"{found.parameters:,}"
+        figures = f"{found.score:.2f}", f"{found.lowest:.3f}", str(found), found.gain.n
+        taken = "yes" if trial.taken else ""
+        rows.append((trial.idea, size, found.name, trial.base, *figures, taken))
     columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
                "gain, points", "seeds", "taken")  # fmt: skip
     return markdown(columns, rows)
 
 
-def goals_table(finals: dict[str, list[Record]]) -> str:
-    """Markdown: what the finals were to reach, and what they and the trials did reach."""
+def goals_table(finals: Groups) -> str:
+    """Markdown: the goals of the finals, and what they and the trials reached."""
     rows = []
     for name, runs in finals.items():
+        goal, reached = f"{RUNS_GOAL} of 20 runs meet the brief", brief_met(runs)
+        met = runs_meeting_brief(runs) >= RUNS_GOAL
         if name == "best-final":
-            met = final_test(runs).mean >= BEST_GOAL
             goal, reached = f"{BEST_GOAL:.2f} % on average", str(final_test(runs))
-        else:
-            met = runs_meeting_brief(runs) >= RUNS_GOAL
-            goal, reached = f"{RUNS_GOAL} of 20 runs meet the brief", brief_met(runs)
+            met = final_test(runs).mean >= BEST_GOAL
         rows.append((name, goal, reached, "yes" if met else "no"))
-    tried = trials.outcomes()
     for limit in SIZE_GOALS:
-        small = [found for found in tried if found.parameters < limit]
+        small = [found for found in trials.outcomes() if found.parameters < limit]
+        best = max(small, key=lambda found: found.lowest, default=None)
         goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
-        if not small:
-            rows.append(("smallest", goal, "no network this small was tried", "no"))
-        else:
-            best = max(small, key=lambda found: found.lowest)
-            figure = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
-            met = "yes" if best.lowest >= LOWEST_OF_A_FINAL else "no"
-            rows.append(("smallest", goal, figure, met))
+        reached, met = "no network this small was tried", False
+        if best:
+            reached = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
+            met = best.lowest >= LOWEST_OF_A_FINAL
+        rows.append(("smallest", goal, reached, "yes" if met else "no"))
     return markdown(("of", "goal", "best reached", "met"), rows, left=4)
