@@ -1,27 +1,34 @@
+"""Every kind of figure: its style once, and the data that it draws."""
+
 import base64
-import copy
 import io
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 from matplotlib import pyplot
+from matplotlib.colors import to_hex
 from PIL import Image, ImageChops, ImageStat
 
 from models import MODELS, SeparableConfig, build
-from study import findings, trials
-from study import statistics as analysis
+from study import findings, robustness, statistics, trials
 from study.digit import read_digit
 from study.published import PUBLIC
-from study.robustness import CONDITIONS, rotated, shifted
 from study.runs import recorded
-from study.show import lesson, look, pictures, plots, sizes
+from study.show import look, pictures, plots, sizes
 from study.store import STUDY, load_network
+from study.thresholds import LOWEST_OF_A_FINAL
 from tests.conftest import subset
+from tests.test_statistics import altered
 from utils import diagrams
+from utils.augmentation import apply_affine, sample_affine
 from utils.data import Split
-from utils.figures import show
+from utils.figures import BLUE, GREY, ORANGE, SKY, VERMILION, show
 from utils.recipes import RECIPES
+
+PIXELS = 0.13, 0.31  # statistics for networks that are not trained
+CONFIGS = [MODELS[6], SeparableConfig((6, 8, 8))]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +38,11 @@ def found():
 
 @pytest.fixture
 def check():
-    """What holds for every figure: white, titled, said in words, axes with names."""
+    """What holds for every figure: white, titled, with an alternative text and named axes."""
 
     def checked(figure):
         figure.canvas.draw()
         assert figure.get_facecolor() == (1, 1, 1, 1)
-        assert figure.get_suptitle()
         assert figure.get_suptitle().replace("\n", " ") in figure.alt
         assert figure.get_size_inches()[0] <= 8  # legible on a phone
         named = [a for a in figure.axes if a.axison and len(a.get_xticks())]
@@ -48,131 +54,350 @@ def check():
     return checked
 
 
-def test_figures_of_records(found, check):
-    check(plots.curves(found["4"], found["3"]))
-    check(plots.ladder(found))
-    check(plots.drops({name: found[name] for name in ("9", "10", "4")}))
-    met = sum(analysis.runs_meeting_brief(found[name]) for name in ("9", "9-final"))
-    total = len(found["9"]) + len(found["9-final"])
-    every = check(plots.every_run({name: found[name] for name in ("9", "9-final")}))
-    assert f" {met} of {total} runs meet the brief" in every.get_suptitle()
-    dots = [dot for dot in every.axes[0].collections if len(dot.get_offsets())]
-    assert sum(any(dot.get_facecolor()[0][:3] != (1, 1, 1)) for dot in dots) == met < total
-    check(plots.forest(findings.effects()))
-    beside = check(sizes.frontier(found, PUBLIC)).legends[0].texts
-    assert any(PUBLIC[0].source in text.get_text() for text in beside)
-    elsewhere = [copy.copy(run) for run in found["9"]]
-    for run in elsewhere:  # `replace` would find that the parts disagree
-        object.__setattr__(run, "data_checksum", "0123")
-    alone = check(sizes.frontier({"9": elsewhere}, PUBLIC)).legends[0].texts
-    assert not any(PUBLIC[0].source in text.get_text() for text in alone)
-    check(plots.tried(found["4"][0], found["4"][1:]))
+def lines(axes) -> dict:
+    """{label: (colour, [(x, y), ...])} of the lines in the legend."""
+    named = [line for line in axes.lines if line.get_label()[0] != "_"]
+    return {line.get_label(): (line.get_color(), line.get_xydata()) for line in named}
+
+
+def points(axes) -> list[tuple]:
+    """(x, y, colour of the face) of every dot, as they were drawn."""
+    dots = [each for each in axes.collections if len(each.get_offsets())]
+    return [
+        (*place, to_hex(face, keep_alpha=False).upper())
+        for each in dots
+        for place, face in zip(
+            each.get_offsets(),
+            numpy.resize(each.get_facecolor(), (len(each.get_offsets()), 4)),
+            strict=True,
+        )
+    ]
+
+
+def bars(axes) -> list[tuple]:
+    """(middle, height, colour) of every bar."""
+    return [
+        (bar.get_x() + bar.get_width() / 2, bar.get_height(), to_hex(bar.get_facecolor()).upper())
+        for bar in axes.patches
+    ]
+
+
+def seen(figure) -> list:
+    """The array of the image in every panel that has one."""
+    return [axes.images[0].get_array() for axes in figure.axes if axes.images]
+
+
+def numbered(values, start=1):
+    return list(enumerate(values, start))
+
+
+def curves(found, _):
+    run, old = found["4"][0], found["3"][0]
+    figure = plots.curves([run], [old])
+    expected = []
+    for kind in ("loss", "accuracy"):
+        train, test = (
+            [getattr(row, f"{s}_{kind}") for row in run.history] for s in ("train", "test")
+        )
+        before = [getattr(row, f"test_{kind}") for row in old.history]
+        expected.append(
+            {
+                "model 3, test": (GREY, numbered(before)),
+                "train": (ORANGE, numbered(train)),
+                "test": (BLUE, numbered(test)),
+            }
+        )
+    return figure, list(map(lines, figure.axes)), expected
+
+
+def tried(found, _):
+    run, others = found["4"][0], found["4"][1:]
+    figure = plots.tried(run, others)
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    ends = [(min(y for x, y in band if x == e), max(y for x, y in band if x == e)) for e in (1, 9)]
+    there = [[other.test_accuracy[e - 1] for other in others] for e in (1, 9)]
+    own = {"your run": (VERMILION, numbered(run.test_accuracy))}
+    return figure, [lines(figure.axes[0]), ends], [own, [(min(t), max(t)) for t in there]]
+
+
+def ladder(found, _):
+    figure = plots.ladder({"4": found["4"][:1], "9": found["9"][:1]})
+    runs = [found["4"][0], found["9"][0]]
+    axes = figure.axes[0]
+    last = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) == 5]
+    dots = [dot for dot in points(axes) if dot[2] == BLUE]
+    expected = [[(i, accuracy) for accuracy in r.test_accuracy[-5:]] for i, r in enumerate(runs)]
+    return figure, [last, dots], [expected, [(*each[-1], BLUE) for each in expected]]
+
+
+def face(run):
+    return BLUE if statistics.verdict(run).met else "#FFFFFF"
+
+
+def drops(found, _):
+    figure = plots.drops({"9": found["9"]})
+    first = [(*statistics.rate_drops(run), 16)[0] for run in found["9"]]
+    expected = [(x, r.test_accuracy[-1], face(r)) for x, r in zip(first, found["9"], strict=True)]
+    return figure, points(figure.axes[0]), expected
+
+
+def every_run(found, _):
+    figure = plots.every_run({"9": found["9"], "9-final": found["9-final"]})
+    drawn = [(x, face) for x, _, face in points(figure.axes[0])]
+    runs = [*found["9"], *found["9-final"]]
+    return figure, drawn, [(min(run.test_accuracy[-5:]), face(run)) for run in runs]
+
+
+def forest(*_):
+    effects = findings.effects()
+    figure = plots.forest(effects)
+    ends = [line.get_xydata() for line in figure.axes[0].lines[:-1]]
+    middles = [(x, y) for x, y, _ in points(figure.axes[0])]
+    rows = [(effect, row) for row, (effect, _) in enumerate(effects.values())]
+    intervals = [((e.low, row), (e.high, row)) for e, row in rows]
+    return figure, [ends, middles], [intervals, [(e.value, row) for e, row in rows]]
+
+
+def searched(*_):
     tried = trials.outcomes("best-trial")
+    figure = sizes.searched(tried)
     whole = [each for each in tried if "epochs" not in each.name]  # short ones are left out
-    enough = sum(each.lowest >= trials.LOWEST_OF_A_FINAL for each in whole)
+    expected = []
+    for each in whole:
+        face = BLUE if each.lowest >= LOWEST_OF_A_FINAL else "#FFFFFF"
+        expected.append((each.parameters, max(each.lowest, sizes.FLOOR), face))
     assert len(whole) < len(tried)
-    shown = check(sizes.searched(tried)).get_suptitle()
-    assert shown.startswith(f"{enough} of {len(whole)} trials reach")
-    title = check(pictures.confusion(found["9"][0])).get_suptitle()
-    assert f": {sum(map(sum, found['9'][0].confusion)) - _right(found)} mistakes" in title
+    return figure, points(figure.axes[0]), expected
 
 
-def _right(found) -> int:
-    return sum(found["9"][0].confusion[digit][digit] for digit in range(10))
+def frontier(found, _):
+    figure = sizes.frontier({"4": found["4"], "9": found["9"]}, PUBLIC)
+    ours = [(r[0].parameters, statistics.final_test(r).mean) for r in (found["4"], found["9"])]
+    expected = [(*p, BLUE) for p in ours] + [(p.parameters, p.last, VERMILION) for p in PUBLIC]
+    return figure, list(map(points, figure.axes)), [expected, expected]
 
 
-def test_figures_of_images(mnist, found, check):
-    check(pictures.samples_per_class(mnist.train, mnist.test))
-    check(pictures.strokes(mnist.train))
-    check(pictures.images(mnist.test.images[:3], ["a", "b", "c"], "three digits"))
-    check(pictures.warped(mnist.train.images[:4], RECIPES["plateau"]))
-    for condition in CONDITIONS:
-        check(pictures.robustness({"9": found["9"], "9-final": found["9-final"]}, condition))
-    check(pictures.calibration(found["9-final"]))
-    check(pictures.answer(read_digit(mnist.test.images[0], found["9-final"][0])))
-    figure = check(pictures.shared_mistakes([found[n][0] for n in ("4", "9", "10")], mnist.test))
-    assert "of 3 networks" in figure.get_suptitle()
+def samples_per_class(_, mnist):
+    figure = pictures.samples_per_class(mnist.train, mnist.test)
+    counts = [torch.bincount(split.labels).tolist() for split in (mnist.train, mnist.test)]
+    train = [(digit - 0.2, count, ORANGE) for digit, count in enumerate(counts[0])]
+    test = [(digit + 0.2, count, BLUE) for digit, count in enumerate(counts[1])]
+    return figure, bars(figure.axes[0]), train + test
 
 
-def test_figures_of_networks(mnist, found, check):
-    image = mnist.test.images[0]
+def strokes(_, mnist):
+    figure = pictures.strokes(mnist.train)
+    lengths = pictures.stroke_lengths(mnist.train)
+    shares = [100 * float((lengths == length).float().mean()) for length in range(16)]
+    windows = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    drawn = [height for _, height, _ in bars(figure.axes[0])]
+    return figure, [drawn, windows], [shares, [1.5, 3.5, 5.5]]
+
+
+def augmented(_, mnist):
+    originals, recipe = mnist.train.images[:3], RECIPES["plateau"]
+    figure = pictures.augmented(originals, recipe, rows=1)
+    matrices = sample_affine(recipe, 3, torch.Generator().manual_seed(0))
+    changed = apply_affine(originals.unsqueeze(1).float(), matrices).squeeze(1)
+    return figure, seen(figure), [*originals, *changed]
+
+
+@pytest.mark.parametrize("condition", robustness.CONDITIONS)
+def test_accuracy_under_a_condition_is_drawn(found, check, condition):
+    runs = found["9-final"][:2]
+    accuracies = robustness.accuracies({"9": found["9"][:1], "9-final": runs}, condition)
+    drawn = lines(check(pictures.robustness(accuracies, condition)).axes[0])
+    both = [each.accuracy[condition] for each in robustness.recorded_answers(runs)]
+    expected = zip(robustness.CONDITIONS[condition], numpy.mean(both, 0), strict=True)
+    colour, line = drawn["9-final (n = 2)"]
+    assert colour == ORANGE
+    assert rounded(line) == rounded(expected)
+
+
+def confusion(found, _):
+    run = found["9"][0]
+    figure = pictures.confusion(run)
+    texts = [(*text.get_position(), text.get_text()) for text in figure.axes[0].texts]
+    pairs = [(t, p) for t in range(10) for p in range(10) if t != p and run.confusion[t][p]]
+    assert sum(int(text) for *_, text in texts) == sum(run.confusion[t][p] for t, p in pairs)
+    return figure, texts, [(p, t, str(run.confusion[t][p])) for t, p in pairs]
+
+
+def shared_mistakes(found, mnist):
+    runs = [found[name][0] for name in ("4", "9", "10")]
+    wrong = [set(each.wrong) for each in robustness.recorded_answers(runs)]
+    n, missed, shared = robustness.shared_mistakes(runs, mnist.test)
+    assert (n, missed) == (3, len(set.union(*wrong)))
+    figure = pictures.shared_mistakes((n, missed, shared), mnist.test)
+    indices = [index for index, *_ in shared]
+    assert {i for i in set.union(*wrong) if sum(i in w for w in wrong) > 1.5} == set(indices)
+    captions = [axes.get_title() for axes in figure.axes if axes.images]
+    expected = [f"{int(mnist.test.labels[i])} as {a}, {s:.0%}" for i, s, a in shared]
+    drawn = [caption.replace("*", "") for caption in captions]
+    return figure, [drawn, seen(figure)], [expected, mnist.test.images[indices]]
+
+
+def calibration(found, _):
+    name, runs = "9-final", found["9-final"]
+    error, bins = robustness.calibration(runs)
+    figure = pictures.calibration((error, bins), name)
+    expected = [(100 * sure, 100 * share) for sure, share, n in bins if n >= pictures.FEW]
+    return figure, lines(figure.axes[0])["the networks"], (BLUE, expected)
+
+
+def answer(found, mnist):
+    reading = read_digit(mnist.test.images[0], found["9-final"][0])
+    figure = pictures.answer(reading)
+    colours = [BLUE if digit == 7 else SKY for digit in range(10)]
+    expected = zip(range(10), (100 * p for p in reading.probabilities), colours, strict=True)
+    return figure, [seen(figure), bars(figure.axes[1])], [[reading.image], expected]
+
+
+def first_filters(found, mnist):
+    network, image = build(MODELS[3]).eval(), mnist.test.images[0]
+    figure = look.first_filters(network, image, PIXELS)
+    kernels = network.edges[0].weight.detach()
+    maps = torch.nn.functional.conv2d((image[None] / 255 - 0.13) / 0.31, kernels, padding=1)
+    return figure, seen(figure), [*kernels[:, 0], *maps]
+
+
+def stages(_, mnist):
+    network, image = build(MODELS[6]).eval(), mnist.test.images[0]
+    figure = look.stages(network, image, PIXELS)
+    with torch.inference_mode():
+        edges = network.edges((image[None, None] / 255 - 0.13) / 0.31)
+        middle = network.middle(network.squeeze_1(network.pool(edges)))
+        late = network.late(network.squeeze_2(middle))[0]
+    arrays = seen(figure)
+    return figure, [*arrays[: edges.shape[1]], *arrays[-len(late) :]], [*edges[0], *late]
+
+
+def signal(*_):
+    figure = look.signal({1: [2.0, 3.0]}, {1: [4.0, 5.0]}, 94)
+    drawn = [lines(axes)["model 1"] for axes in figure.axes]
+    return figure, drawn, [(BLUE, [(1, 2), (2, 3)]), (BLUE, [(1, 4), (2, 5)])]
+
+
+def gates(*_):
+    means = [torch.rand(10, 4), torch.rand(10, 6)]
+    figure = look.gates(means)
+    return figure, seen(figure), means
+
+
+def parameters(*_):
+    network = build(SeparableConfig((6, 8, 8))).eval()
+    figure = look.parameters(network)
+    (page,) = seen(figure)
+    squares = int(numpy.isfinite(numpy.ma.filled(page, numpy.nan)).sum())
+    kernel = network.first[0].weight[0, 0].detach()
+    scale = network.first[0].weight.abs().max().item()
+    count = sum(p.numel() for p in network.parameters())
+    return figure, [squares, page[:3, :3]], [count, kernel / scale]
+
+
+def receptive_fields(_, mnist):
+    figure = diagrams.receptive_fields(mnist.test.images[0], 1)
+    squares = [(s.get_x(), s.get_y(), s.get_width()) for s in figure.axes[0].patches]
+    fields = 3, 5, 6, 10, 14, 18, 22, 32
+    return figure, squares, [(13.5 - field / 2, 13.5 - field / 2, field) for field in fields]
+
+
+def diagram(*_):
+    figure = diagrams.diagram(1)
+    blocks = [(b.get_x() + b.get_width() / 2, b.get_width()) for b in figure.axes[0].patches]
+    channels = 16, 32, 32, 16, 32, 64, 16, 32, 64, 10
+    return figure, blocks, [(x, 0.08 + 0.84 * c / 64) for x, c in enumerate(channels)]
+
+
+def rounded(value):
+    """Numbers in any nesting rounded to five decimals; texts as they are."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if hasattr(value, "__iter__") and getattr(value, "ndim", 1):
+        return [rounded(each) for each in value]
+    return round(float(value), 5) + 0.0
+
+
+DRAWN = [
+    curves, tried, ladder, drops, every_run, forest, searched, frontier, samples_per_class, strokes,
+    augmented, confusion, shared_mistakes, calibration, answer, first_filters, stages, signal,
+    gates, parameters, receptive_fields, diagram,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
+def test_what_is_drawn_is_the_data(draw, found, mnist, check):
+    figure, drawn, expected = draw(found, mnist)
+    check(figure)
+    assert rounded(drawn) == rounded(expected)
+
+
+def test_a_frontier_on_other_data_has_nothing_public_beside_it(found, check):
+    elsewhere = [altered(run, data_checksum="0123") for run in found["9"]]
+    labels = check(sizes.frontier({"9": elsewhere}, PUBLIC)).legends[0].texts
+    assert [label.get_text() for label in labels] == [
+        "ours: mean of the final epoch, 95 % interval"
+    ]
+
+
+def test_every_model_has_a_diagram_and_the_change_is_orange(check):
     for model in MODELS:
         check(diagrams.diagram(model))
+    blocks, old = diagrams._blocks(6), diagrams._blocks(5)
+    changed = [diagrams._changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
+    assert changed == [False] * 9 + [True, True]  # the head
+    assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
     check(diagrams.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
-    check(diagrams.receptive_fields(image, 1))
-    check(look.signal(mnist, images=256))
-    for name in ("3", "6"):
-        record = found[name][0]
-        network = load_network(record)
-        check(look.first_filters(network, image, record.statistics))
-        check(look.stages(network, image, record.statistics))
-        check(diagrams.parameters(network))
-    check(look.class_activation(network, mnist.test.images[:2], record.statistics))
-    check(diagrams.parameters(build(SeparableConfig((6, 8, 8))).eval()))
+
+
+def test_a_separable_block_is_as_wide_as_its_output():
+    blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
+    outputs = [b.output for b in blocks if b.layer.startswith("depthwise")]
+    assert outputs == [(10, 28, 28), (14, 14, 14), (17, 7, 7)]
 
 
 def test_gates_are_averaged_by_digit(mnist, check):
     some = subset(mnist, 10, 200).test
     torch.manual_seed(0)
     network = build(replace(MODELS[10], squeeze_excitation=4)).eval()
-    check(look.gates(network, some, (0.13, 0.31)))
-    together = look.gate_means(network, some, (0.13, 0.31))
+    together = look.gate_means(network, some, PIXELS)
     for digit in (3, 7):
-        rows = some.labels == digit
-        alone = look.gate_means(network, Split(some.images[rows], some.labels[rows]), (0.13, 0.31))
+        alone = look.gate_means(network, some.part(some.labels == digit), PIXELS)
         for whole, part in zip(together, alone, strict=True):
             assert torch.allclose(whole[digit], part[digit], atol=1e-6)
     assert not torch.allclose(together[0][3], together[0][7], atol=1e-6)
-    without = Split(some.images[some.labels != 3], some.labels[some.labels != 3])
-    assert "nan" not in check(look.gates(network, without, (0.13, 0.31))).get_suptitle()
+    without = look.gate_means(network, some.part(some.labels != 3), PIXELS)
+    assert "nan" not in check(look.gates(without)).get_suptitle()
     assert not network.edges.gate.scale_activation._forward_hooks
     with pytest.raises(ValueError, match="has no gates"):
-        look.gate_means(build(10), some, (0.13, 0.31))
+        look.gate_means(build(10), some, PIXELS)
 
 
-@pytest.mark.parametrize(
-    ("config", "pixels"), [(MODELS[6], 6 * 2), (SeparableConfig((6, 8, 8)), 7 * 4)]
-)
-def test_evidence_lies_over_the_pixels_that_it_is_about(mnist, config, pixels):
+@pytest.mark.parametrize(("config", "pixels"), zip(CONFIGS, (6 * 2, 7 * 4), strict=True))
+def test_a_class_activation_map_lies_over_its_pixels(mnist, check, config, pixels):
     network = build(config).eval()
-    _, over = look.class_activation(network, mnist.test.images[:1], (0.13, 0.31)).axes[0].images
-    left, right, bottom, top = over.get_extent()
+    figure = check(look.class_activation(network, mnist.test.images[:2], PIXELS))
+    left, right, bottom, top = figure.axes[0].images[1].get_extent()
     assert (right - left, bottom - top) == (pixels, pixels)
     assert left + right == 27  # its middle is the image's
 
 
-def test_evidence_adds_up_to_the_logits(mnist, found):
+def test_class_activation_maps_sum_to_the_logits(mnist, found, check):
     record, image = found["6"][0], mnist.test.images[:1]
     network = load_network(record)
-    shown = look.class_activation(network, image, record.statistics)
-    titles = [axes.get_title() for axes in shown.axes]
-    logits = []
-    network.head.register_forward_hook(lambda _, __, output: logits.append(output.flatten()))
-    look.predict(network, image, record.statistics)
-    best = logits[0].topk(2)
-    (first, second), (most, next_) = best.indices.tolist(), best.values.tolist()
+    figure = check(look.class_activation(network, image, record.statistics))
+    logits = look.outputs(network, {"head": network.head}, image, record.statistics)["head"]
+    best = zip(*(values[0].flatten().tolist() for values in logits.flatten(1).topk(2)), strict=True)
+    (most, first), (next_, second) = best
+    titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"{first}, {most:+.1f}", f"next best: {second}, {next_:+.1f}"]
-    pyplot.close(shown)
-
-
-def test_what_changed_is_orange_and_nothing_else():
-    blocks, old = diagrams._blocks(6), diagrams._blocks(5)
-    changed = [diagrams._changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
-    assert changed == [False] * 9 + [True, True]  # the head
-    assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
-
-
-def test_a_separable_block_is_as_wide_as_what_it_puts_out():
-    blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
-    assert [b.output for b in blocks if b.layer.startswith("depthwise")] == [
-        (10, 28, 28), (14, 14, 14), (17, 7, 7)
-    ]  # fmt: skip
 
 
 def test_a_slope_is_a_slope_and_a_blob_is_none():
     slope = torch.tensor([[-1.0, 0, 1]] * 3)
-    blob = torch.ones(3, 3)
-    shares = look.slope_share(torch.stack([slope, slope.T, blob, slope + slope.T]))
+    shares = look.slope_share(torch.stack([slope, slope.T, torch.ones(3, 3), slope + slope.T]))
     torch.testing.assert_close(shares, torch.tensor([1.0, 1, 0, 1]))
     noise = look.slope_share(torch.randn(20_000, 3, 3, generator=torch.Generator().manual_seed(0)))
     assert noise.mean() == pytest.approx(2 / 9, abs=0.005)  # as the title says
@@ -180,71 +405,27 @@ def test_a_slope_is_a_slope_and_a_blob_is_none():
 
 def test_stroke_lengths_by_hand():
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    image[0, 3, 5:9] = 255
-    image[0, 4, 27] = 255
-    image[0, 5, 0:2] = 255
+    image[0, 3, 5:9] = image[0, 4, 27] = image[0, 5, 0:2] = 255
     lengths = pictures.stroke_lengths(Split(image, torch.zeros(1, dtype=torch.int64)))
     assert lengths.tolist() == [4, 1, 2]
 
 
-def test_a_class_without_images_is_said():
+def test_a_class_without_images_is_in_the_title(check):
     split = Split(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
-    figure = pictures.samples_per_class(split, split)
-    assert "no images" in figure.get_suptitle()
-    pyplot.close(figure)
-
-
-def test_turning_there_and_back_and_by_nothing(mnist):
-    images = mnist.test.images[:5]
-    assert (rotated(images, 0.0).int() - images.int()).abs().max() <= 1
-    back = rotated(rotated(images, 30.0), -30.0)
-    assert (back.float() - images.float()).abs().mean() < 12
-    assert (rotated(images, 30.0).float() - images.float()).abs().mean() > 20
-
-
-def test_shifting_moves_by_whole_pixels(mnist):
-    images = mnist.test.images[:5]
-    assert torch.equal(shifted(images, 0), images)
-    assert torch.equal(shifted(images, 3)[:, 3:, 3:], images[:, :25, :25])
-    assert not shifted(images, 3)[:, :3].any()
+    assert "no images" in check(pictures.samples_per_class(split, split)).get_suptitle()
 
 
 def test_show_sends_the_figures_own_text(monkeypatch, found):
     sent = []
     monkeypatch.setattr(
-        "utils.figures.display",
-        lambda content, raw, metadata: sent.append((content, metadata)),
+        "utils.figures.display", lambda content, raw, metadata: sent.append((content, metadata))
     )
     figure = plots.curves(found["1"])
     show(figure)
     ((content, metadata),) = sent
+    assert content["text/plain"] == figure.alt
     assert metadata == {"image/png": {"alt": figure.alt}}
     drawn = Image.open(io.BytesIO(base64.b64decode(content["image/png"]))).convert("RGB")
     figure.savefig(exact := io.BytesIO(), bbox_inches="tight")
     apart = ImageChops.difference(drawn, Image.open(exact).convert("RGB"))
     assert max(ImageStat.Stat(apart).mean) < 1  # of 255 greys
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"recipe": {"learning_rate": -1}}, "recipe.learning_rate: input should be greater than 0"),
-        ({"recipe": {"rate": 1}}, "recipe has no rate; it has"),
-        ({"config": {"dropout": 2}}, "config: dropout must be in [0, 1), not 2"),
-    ],
-)
-def test_try_it_says_a_bad_value_in_one_line(changes, line, capsys):
-    lesson.try_it(4, **changes)
-    (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith(line)
-
-
-def test_an_interrupted_try_is_one_line(monkeypatch, small, capsys):
-    def stop(row):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("study.runs.load_mnist", lambda *_: small)
-    monkeypatch.setattr("study.runs.epoch_line", stop)
-    lesson.try_it(4, recipe={"batch_size": 100})
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("interrupted 4-varied-")

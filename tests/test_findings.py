@@ -1,14 +1,15 @@
-import json
+import re
 from dataclasses import replace
 
 import pytest
 
 from study import findings
-from study.experiments import get_experiment
+from study.experiments import FINALS, get_experiment
 from study.findings import FINDINGS, Finding, judge
 from study.runs import recorded
 from study.statistics import final_test
 from study.store import STUDY
+from tests.test_statistics import with_accuracies
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +19,9 @@ def record():
 
 def group(record, accuracies):
     """Made-up runs that end at these test accuracies, one a seed."""
-    made = []
-    for seed, accuracy in enumerate(accuracies):
-        run = object.__new__(type(record))
-        history = (*record.history[:-1], replace(record.history[-1], test_accuracy=accuracy))
-        run.__dict__.update(record.__dict__, run=replace(record.run, seed=seed), history=history)
-        made.append(run)
-    return made
+    return [
+        with_accuracies(record, [accuracy], seed=seed) for seed, accuracy in enumerate(accuracies)
+    ]
 
 
 ABOVE = Finding("x", 4, "a is above b", ("a", "b"), final_test, ">")
@@ -59,38 +56,38 @@ def test_one_experiment_against_a_threshold(record):
     assert judge(replace(below, side=">"), [group(record, LOW)]).outcome == "not held"
 
 
-def test_too_few_seeds_is_one_line(record):
-    with pytest.raises(ValueError, match=r"finding x has 2 seeds; it takes 3 or more"):
-        judge(ABOVE, [group(record, HIGH[:2]), group(record, LOW)])
+def test_an_experiment_of_too_few_seeds_decides_nothing(monkeypatch):
+    found = findings.findings(1)
+    assert min(judged.n for judged in found) == 5
+    monkeypatch.setattr(findings, "FEWEST_SEEDS", 6)
+    assert findings.findings(1) == []
 
 
 def test_no_finding_turns_over_without_one_seed():
     """What is held stays held or becomes undecided by its definition; so ask of the others."""
-    refuted = {j.finding.id for j in findings.findings() if j.outcome == "not held"}
+    refuted = [judged.finding for judged in findings.findings() if judged.outcome == "not held"]
     assert refuted
-    seeds = {r.run.seed for records in recorded(folders=[STUDY]).values() for r in records}
-    for seed in seeds:
-        held = {j.finding.id for j in findings.findings(without=seed) if j.outcome == "held"}
-        assert not held & refuted
+    for finding in refuted:
+        groups = list(recorded(finding.names, [STUDY]).values())
+        for seed in {record.run.seed for group in groups for record in group}:
+            rest = [[record for record in group if record.run.seed != seed] for group in groups]
+            assert judge(finding, rest).outcome != "held"
 
 
 def test_two_to_six_findings_a_model_on_experiments_that_exist():
     assert len({finding.id for finding in FINDINGS}) == len(FINDINGS) <= 40
     for model in range(1, 11):
-        own = [finding for finding in FINDINGS if finding.model == model and not finding.of_finals]
+        own = [each for each in FINDINGS if each.model == model and not {*each.names} & {*FINALS}]
         assert 2 <= len(own) <= 6
     for finding in FINDINGS:
         for name in finding.names:
             get_experiment(name)
 
 
-def test_the_command_prints_an_object_a_line(capsys):
-    assert findings.main(["--json"]) == 0
-    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    keys = {"id", "model", "statement", "outcome", "effect", "low", "high", "n"}
-    assert all(set(found) == keys for found in objects)
-    assert all(found["low"] <= found["effect"] <= found["high"] for found in objects)
-    assert findings.main(["--json", "--without", "0"]) == 0
-    fewer = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    both = {found["id"]: found["n"] for found in objects}
-    assert all(found["n"] == both[found["id"]] - 1 for found in fewer)
+def test_the_command_and_the_notebooks_print_the_same_sentences(capsys):
+    assert findings.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    sentences = "\n".join(findings.sentences(model) for model in (*range(1, 11), None))
+    assert sorted(printed) == sorted(line.removeprefix("- ") for line in sentences.splitlines())
+    for line in printed:
+        assert re.fullmatch(r"\*.+:\* \*\*(held|not held|undecided)\*\*\. .+, n = \d+.*", line)

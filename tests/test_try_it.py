@@ -51,3 +51,28 @@ def test_a_changed_number_trains_and_is_drawn(place, monkeypatch, small, capsys)
     (figure,) = shown
     assert figure.get_suptitle().startswith("After epoch 2 your run is at ")
     pyplot.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"recipe": {"learning_rate": -1}}, "recipe.learning_rate: input should be greater than 0"),
+        ({"recipe": {"rate": 1}}, "recipe has no rate; it has"),
+        ({"config": {"dropout": 2}}, "config: dropout must be in [0, 1), not 2"),
+    ],
+)
+def test_a_bad_value_is_one_line(changes, line, capsys):
+    lesson.try_it(4, **changes)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith(line)
+
+
+def test_an_interrupted_try_is_one_line(monkeypatch, small, capsys):
+    def stop(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.runs.load_mnist", lambda *_: small)
+    monkeypatch.setattr("study.runs.epoch_line", stop)
+    lesson.try_it(4, recipe={"batch_size": 100})
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("interrupted 4-varied-")

@@ -37,12 +37,13 @@ def altered(record, **fields):
     return changed
 
 
-def with_accuracies(record, last, parameters=7_000):
-    """The record with its last test accuracies replaced, and its size."""
+def with_accuracies(record, last, parameters=7_000, seed=0):
+    """The record with its last test accuracies, its size and its seed replaced."""
     history = list(record.history)
     for offset, accuracy in enumerate(reversed(last), start=1):
         history[-offset] = replace(history[-offset], test_accuracy=accuracy)
-    return altered(record, history=tuple(history), parameters=parameters)
+    run = replace(record.run, seed=seed)
+    return altered(record, run=run, history=tuple(history), parameters=parameters)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_an_interval_shows_on_which_side_of_zero_it_ends():
 def test_difference_needs_two_seeds_and_stands_equal_ones(record):
     one, two = final(record, [99.1]), final(record, [99.1, 99.2])
     for after, before in ((one, two), (two, one), (one, one)):
-        with pytest.raises(ValueError, match="two seeds or more of each"):
+        with pytest.raises(ValueError, match="two seeds or more of each experiment"):
             difference(after, before)
     alike = difference(final(record, [99.5, 99.5]), final(record, [99.0, 99.0]))
     assert (alike.value, alike.low, alike.high) == (0.5, 0.5, 0.5)
