@@ -57,10 +57,10 @@ class Judged:
     influential_seed: int | None = None  # the seed without which it would not be held
 
     def __str__(self) -> str:
-        words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}, n = {self.n}"
-        if self.influential_seed is not None:
-            words += f"; without seed {self.influential_seed} not clear"
-        return words
+        seed = self.influential_seed
+        fragile = "" if seed is None else f"; without seed {seed} not clear"
+        words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}"
+        return f"{words}, n = {self.n}{fragile}"
 
 
 def judge(finding: Finding, records: list[list[Record]]) -> Judged:
@@ -72,7 +72,7 @@ def judge(finding: Finding, records: list[list[Record]]) -> Judged:
             rest = [[record for record in group if record.run.seed != seed] for group in records]
             if min(map(len, rest)) > 1 and finding.beyond(finding.effect(rest)) != 1:
                 side, influential_seed = 0, seed
-    outcome = {1: "held", 0: "undecided", -1: "not held"}[side]
+    outcome = ("undecided", "held", "not held")[side]
     return Judged(finding, outcome, effect, min(map(len, records)), influential_seed)
 
 
@@ -176,13 +176,11 @@ FINDINGS = (
     Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' "
             "recipe, too", ("10-final", "9-final"), _test, "<"),
     Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at "
-            "the brief's accuracy on average", ("smallest-final",), _lowest, ">",
-            TARGET_ACCURACY),
+            "the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average",
             ("best-final",), _test, ">", BEST_GOAL),
     Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the "
-            "brief's accuracy on average", ("short-final",), _lowest, ">",
-            TARGET_ACCURACY),
+            "brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
     Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same "
             "parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),

@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate, one_hot, pad
 
 from models import IMAGE_SIZE
-from study import store
 from study.commands import status
 from study.digit import as_mnist
 from study.experiments import get_experiment
@@ -128,15 +126,8 @@ def recorded_answers(runs: Sequence[Record]) -> list[Measured]:
     stored = load()
     kept = [run for run in runs if run.run.measure_test and run.weights_path.exists()]
     if not kept:
-        raise ValueError(
-            f"no weights of {runs[0].run.name} are kept; train it with python -m study.sweep"
-        )
-    return [stored.get(run.key) or _measured_now(run.path) for run in kept]
-
-
-@functools.lru_cache(64)
-def _measured_now(path: Path) -> Measured:
-    return measure(store.load(path), load_mnist())
+        raise ValueError(f"no weights of {runs[0].run.name} are kept; train it by `runs` first")
+    return [stored.get(run.key) or measure(run, load_mnist()) for run in kept]
 
 
 def accuracies(groups: dict[str, Sequence[Record]], condition: str) -> dict[str, list[Spread]]:
@@ -162,13 +153,9 @@ def seed_spread(runs: Sequence[Record]) -> tuple[Spread, float]:
     """
     kept = recorded_answers(runs)
     n, total = len(kept), sum(images for images, *_ in kept[0].bins)
-    variance = sum(m / n * (1 - m / n) for m in _missed(kept).values()) * n / max(1, n - 1)
+    misses = Counter(index for each in kept for index in each.wrong).values()
+    variance = sum(m / n * (1 - m / n) for m in misses) * n / max(1, n - 1)
     return spread(100 - 100 * len(each.wrong) / total for each in kept), 100 * variance**0.5 / total
-
-
-def _missed(kept: list[Measured]) -> Counter:
-    """{test image: number of networks that misclassify it}."""
-    return Counter(index for each in kept for index in each.wrong)
 
 
 def calibration(runs: Sequence[Record]) -> tuple[float, list[tuple[float, float, int]]]:
@@ -194,17 +181,15 @@ def shared_mistakes(
         shared mistake the image, the share of the networks, their most frequent wrong answer.
     """
     kept = recorded_answers(runs)
-    counts = [(image, count / len(kept)) for image, count in _missed(kept).most_common()]
-    shared = [(image, share) for image, share in counts if share > most]
+    missed = Counter(index for each in kept for index in each.wrong).most_common()
+    shared = [(image, n / len(kept)) for image, n in missed if n > most * len(kept)]
     some = test.part([image for image, _ in shared])
     answers = torch.zeros(len(shared), 10, dtype=torch.int64)
-    for run in runs:
-        if run.weights_path.exists():
-            found = predict(load_network(run), some.images, run.statistics).argmax(1)
-            answers += one_hot(found, 10)
+    for run in (run for run in runs if run.weights_path.exists()):
+        answers += one_hot(predict(load_network(run), some.images, run.statistics).argmax(1), 10)
     answers[torch.arange(len(shared)), some.labels] = 0
     wrong = answers.argmax(1).tolist()
-    return len(kept), len(counts), [(*pair, w) for pair, w in zip(shared, wrong, strict=True)]
+    return len(kept), len(missed), [(*pair, w) for pair, w in zip(shared, wrong, strict=True)]
 
 
 _STORED = TypeAdapter(dict[str, Measured])

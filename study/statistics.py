@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 from scipy import stats
 
@@ -17,8 +18,7 @@ from study.records import Record
 from study.thresholds import LAST_EPOCHS, MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Whether one run meets the three demands of the brief."""
 
     worst_of_last: float  # percent, the lowest test accuracy of the last five epochs

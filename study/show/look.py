@@ -14,6 +14,7 @@ from utils.data import Split
 from utils.evaluation import predict
 from utils.figures import INK, SIGNED, SKY, grid, panels, sized
 
+Statistics = tuple[float, float]  # mean and SD of the pixels, as for `predict`
 STAGES = {  # of both bodies in `models`, in words
     "edges": "two 3x3 convolutions",
     "squeeze_1": "max pool, then a 1x1 squeeze",
@@ -42,7 +43,7 @@ def signed(axis, values, most: float, **style) -> None:
     axis.imshow(values, cmap=SIGNED, vmin=-most, vmax=most, **style)
 
 
-def first_filters(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -> Figure:
+def first_filters(network: nn.Module, image: Tensor, statistics: Statistics) -> Figure:
     """The filters of the first convolution, and each one's output for a digit. image: [28, 28]."""
     first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
     kernels = first.weight.detach()[:, 0]
@@ -62,7 +63,7 @@ def first_filters(network: nn.Module, image: Tensor, statistics: tuple[float, fl
     return figure
 
 
-def class_activation(network: nn.Module, images: Tensor, statistics: tuple[float, float]) -> Figure:
+def class_activation(network: nn.Module, images: Tensor, statistics: Statistics) -> Figure:
     """Class activation maps of a pooled head, for its answer and the next best (Zhou et al., 2016).
 
     The head sums, over the places of the last maps, the channels times their weights; before
@@ -93,7 +94,7 @@ def class_activation(network: nn.Module, images: Tensor, statistics: tuple[float
     return figure
 
 
-def stages(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -> Figure:
+def stages(network: nn.Module, image: Tensor, statistics: Statistics) -> Figure:
     """The feature maps of a digit after every stage of a network. image: [28, 28]."""
     layers = {name: layer for name, layer in network.named_children() if "pool" not in name}
     found = outputs(network, layers, image[None], statistics)
@@ -117,10 +118,7 @@ def stages(network: nn.Module, image: Tensor, statistics: tuple[float, float]) -
 
 
 def outputs(
-    network: nn.Module,
-    layers: dict[str, nn.Module],
-    images: Tensor,
-    statistics: tuple[float, float],
+    network: nn.Module, layers: dict[str, nn.Module], images: Tensor, statistics: Statistics
 ) -> dict[str, Tensor]:
     """What the named layers of a network put out for images, {name: [N, ...]}."""
     found = {name: [] for name in layers}
@@ -137,12 +135,9 @@ def outputs(
 
 
 def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps: int) -> Figure:
-    """Standard deviation of what leaves each convolution, before training and after some steps.
+    """Standard deviation of each convolution's output, before and after some steps of training.
 
-    Args:
-        before: by `utils.evaluation.activation_std`, {model: one for each layer}.
-        after: the same after training.
-        steps: of training between.
+    Both are {model: one for each layer}, by `utils.evaluation.activation_std`.
     """
     said = ", ".join(f"{values[-1]:.1g} (model {model})" for model, values in before.items())
     title = f"Before training the logits spread by {said}: batch norm keeps the signal alive"
@@ -158,7 +153,7 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
     return figure
 
 
-def gate_means(network: nn.Module, test: Split, statistics: tuple[float, float]) -> list[Tensor]:
+def gate_means(network: nn.Module, test: Split, statistics: Statistics) -> list[Tensor]:
     """Of each gate the mean factor by digit and channel, [10, C]; NaN for a digit without images.
 
     Raises:
@@ -198,7 +193,8 @@ def parameters(network: nn.Module) -> Figure:
     layers = []  # [name, weights], those of a batch norm under its convolution's
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
-            layers.append((_layer_name(layer), [_matrix(layer)]))
+            outputs, inputs, size, _ = layer.weight.shape
+            layers.append((f"{size}x{size}, {inputs} to {outputs}", [_matrix(layer)]))
         elif isinstance(layer, nn.BatchNorm2d):
             layers[-1][1].append(_matrix(layer))
     places, x, y, bottom, wide = [], 0, 0, 0, PAGE
@@ -228,25 +224,16 @@ def parameters(network: nn.Module) -> Figure:
     return figure
 
 
-def _layer_name(layer: nn.Conv2d) -> str:
-    size = layer.kernel_size[0]
-    if layer.groups > 1:
-        return f"{layer.in_channels} kernels {size}x{size}"
-    return f"{size}x{size}, {layer.in_channels} to {layer.out_channels}"
-
-
 def _matrix(layer: nn.Conv2d | nn.BatchNorm2d) -> numpy.ndarray:
     """A layer's parameters as a matrix; kernels with gaps (NaN) between them."""
     weight = layer.weight.detach().numpy()
     if isinstance(layer, nn.BatchNorm2d):
         return numpy.stack([weight - 1, layer.bias.detach().numpy()])
-    if layer.kernel_size == (1, 1):
-        return weight[:, :, 0, 0]
-    outputs, columns, size, _ = weight.shape
-    if columns == 1:  # a kernel for each channel: as a block
-        columns = math.ceil(outputs**0.5)
-    rows = -(-outputs * weight.shape[1] // columns)
-    gap = numpy.full((rows * columns, size + 1, size + 1), numpy.nan)
-    gap[: outputs * weight.shape[1], :size, :size] = weight.reshape(-1, size, size)
-    gap = gap.reshape(rows, columns, size + 1, size + 1).transpose(0, 2, 1, 3)
-    return gap.reshape(rows * (size + 1), columns * (size + 1))[:-1, :-1]
+    outputs, inputs, size, _ = weight.shape
+    columns = inputs if inputs > 1 else math.ceil(outputs**0.5)  # depthwise kernels as a block
+    gap, missing = int(size > 1), -(outputs * inputs) % columns
+    kernels = weight.reshape(-1, size, size)
+    kernels = numpy.pad(kernels, ((0, missing), (0, gap), (0, gap)), constant_values=numpy.nan)
+    rows, side = len(kernels) // columns, size + gap
+    blocks = kernels.reshape(rows, columns, side, side).transpose(0, 2, 1, 3)
+    return blocks.reshape(rows * side, columns * side)[: rows * side - gap, : columns * side - gap]

@@ -89,13 +89,7 @@ def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
 
 
 def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
-    """Training images, and below as many independent draws of a recipe's augmentation.
-
-    Args:
-        originals: [N, 28, 28].
-        recipe: whose rotations, shifts, scale and shear are drawn.
-        rows: of draws.
-    """
+    """Training images [N, 28, 28], and below rows of draws of a recipe's augmentation."""
     generator = torch.Generator().manual_seed(0)
     pictures, captions = list(originals), ["original"] * len(originals)
     for _ in range(rows):
@@ -107,12 +101,7 @@ def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
 
 
 def robustness(accuracies: dict[str, list[Spread]], condition: str) -> Figure:
-    """Mean accuracy against the amount by which images change.
-
-    Args:
-        accuracies: {experiment: one for each value}, by `study.robustness.accuracies`.
-        condition: a name in `study.robustness.CONDITIONS`.
-    """
+    """Mean accuracy under one of `CONDITIONS`, from `study.robustness.accuracies`."""
     values, (changed, axis, unit) = CONDITIONS[condition], AMOUNTS[condition]
     said = ", ".join(f"{display_name(n)} {ends[-2].mean:.0f} %" for n, ends in accuracies.items())
     title = f"Accuracy on images {changed}; at {values[-2]:g} {unit}: {said}"

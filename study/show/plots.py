@@ -104,21 +104,20 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
         for index, run in enumerate(runs):
             last = run.test_accuracy[-LAST_EPOCHS:]
             x = column + min(0.16, 0.7 / len(runs)) * (index - (len(runs) - 1) / 2)
-            axes.plot([x] * len(last), last, "o-", color=SKY, linewidth=1, markersize=3, zorder=1)
-            axes.scatter([x], last[-1:], s=16, color=BLUE, zorder=3)
-        mean = final_test(runs).mean
-        axes.hlines(mean, column - 0.35, column + 0.35, color=VERMILION, linewidth=2, zorder=4)
+            (epochs,) = axes.plot([x] * len(last), last, "o-", color=SKY, lw=1, ms=3, zorder=1)
+            final = axes.scatter([x], last[-1:], s=16, color=BLUE, zorder=3)
+        ends, style = (column - 0.35, column + 0.35), {"color": VERMILION, "lw": 2, "zorder": 4}
+        mean = axes.hlines(final_test(runs).mean, *ends, **style)
     target_line(axes, TARGET_ACCURACY)
     names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
     axes.set_xticks(range(len(models)), names, fontsize=9, rotation=45 if len(models) > 9 else 0)
     axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
-    axes.plot([], [], "o-", color=SKY, linewidth=1, markersize=3, label="the last epochs of a run")
-    axes.scatter([], [], s=16, color=BLUE, label="its final epoch")
-    axes.plot([], [], color=VERMILION, linewidth=2, label="mean final epoch")
-    small = f"fewer than {PARAMETER_LIMIT:,} parameters"
-    axes.fill_between([], [], color=YELLOW, alpha=0.3, label=small)
     axes.set_xlim(-0.5, len(models) - 0.5)
-    figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    small = axes.fill_between([], [], color=YELLOW, alpha=0.3)
+    words = "the last epochs of a run", "its final epoch", "mean final epoch"
+    words += (f"fewer than {PARAMETER_LIMIT:,} parameters",)
+    handles = [epochs, final, mean, small]
+    figure.legend(handles, words, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
