@@ -41,10 +41,8 @@ def photo(image: torch.Tensor, seed: int, light_on_dark: bool) -> Image.Image:
 
 
 def test_photos_are_read(mnist, final):
-    answers = [
-        read_digit(photo(mnist.test.images[i], i, light_on_dark=bool(i % 2)), final).digit
-        for i in range(40)
-    ]
+    photos = (photo(mnist.test.images[i], i, light_on_dark=bool(i % 2)) for i in range(40))
+    answers = [read_digit(each, final).digit for each in photos]
     assert answers == mnist.test.labels[:40].tolist()
 
 
@@ -52,8 +50,7 @@ def test_photos_are_read(mnist, final):
 def test_a_large_scan_in_bits_or_a_palette_keeps_its_strokes(mode):
     page = Image.new("L", (3000, 3000), 255)
     ImageDraw.Draw(page).line([(900, 600), (2100, 600), (1300, 2400)], fill=0, width=9)
-    apart = as_mnist(page.convert(mode)).int() - as_mnist(page).int()
-    assert apart.abs().max() <= 1
+    assert (as_mnist(page.convert(mode)).int() - as_mnist(page).int()).abs().max() <= 1
 
 
 def test_colours_are_as_light_in_a_file_as_in_an_array(tmp_path):
@@ -85,13 +82,8 @@ def test_a_path_a_float_and_a_colour_picture_are_one(tmp_path, mnist):
     image = mnist.test.images[0]
     Image.fromarray(image.numpy()).save(tmp_path / "seven.png")
     expected = as_mnist(image)
-    for form in (
-        tmp_path / "seven.png",
-        str(tmp_path / "seven.png"),
-        image.float() / 255,
-        image[None],
-        numpy.stack([image.numpy()] * 3, axis=2),
-    ):
+    path, colour = tmp_path / "seven.png", numpy.stack([image.numpy()] * 3, axis=2)
+    for form in (path, str(path), image.float() / 255, image[None], colour):
         assert torch.equal(as_mnist(form), expected)
 
 
