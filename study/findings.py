@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from study import statistics as stats
 from study.commands import status
-from study.experiments import FINALS
+from study.experiments import kind_of
 from study.published import PUBLISHED
 from study.records import Record
 from study.runs import recorded
@@ -103,7 +103,7 @@ def sentences(model: int | None = None) -> str:
     return "\n".join(
         f"- {judged}"
         for judged in findings(model)
-        if (model is None) == any(name in FINALS for name in judged.finding.names)
+        if (model is None) == any(kind_of(n) == "finals" for n in judged.finding.names)
     )
 
 

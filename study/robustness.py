@@ -150,11 +150,16 @@ def seed_spread(runs: Sequence[Record]) -> tuple[Spread, float]:
 
     If image i is missed with probability p_i, independently of the others, then the number of
     mistakes has the variance sum of p_i (1 - p_i). Source: Jordan, 2023.
+
+    Raises:
+        ValueError: for fewer than two networks.
     """
     kept = recorded_answers(runs)
     n, total = len(kept), sum(images for images, *_ in kept[0].bins)
+    if n < 2:
+        raise ValueError("a spread needs two networks or more whose weights are kept; train more")
     misses = Counter(index for each in kept for index in each.wrong).values()
-    variance = sum(m / n * (1 - m / n) for m in misses) * n / max(1, n - 1)
+    variance = sum(m / n * (1 - m / n) for m in misses) * n / (n - 1)
     return spread(100 - 100 * len(each.wrong) / total for each in kept), 100 * variance**0.5 / total
 
 

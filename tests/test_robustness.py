@@ -86,6 +86,9 @@ def test_independent_chance_predicts_its_own_spread(monkeypatch):
     accuracy, chance = robustness.seed_spread([])
     assert accuracy.values == pytest.approx((99.98, 99.97, 99.96))
     assert (accuracy.sd, chance) == pytest.approx((0.01, 0.01))
+    del kept[1:]
+    with pytest.raises(ValueError, match="a spread needs two networks or more"):
+        robustness.seed_spread([])
 
 
 def test_rotating_there_and_back_and_by_nothing(mnist):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from study.experiments import kind_of
 from study.records import Record
 from study.statistics import Interval, final_test, rate_drops, runs_meeting_brief, verdict
 from study.thresholds import LAST_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
@@ -20,7 +21,7 @@ DOT = {"s": 30, "linewidths": 1.4, "zorder": 3}
 
 def display_name(name: str) -> str:
     """A name of an experiment in words."""
-    return f"model {name}" if name.isdigit() else name
+    return f"model {name}" if kind_of(name) == "models" else name
 
 
 def dots(axis, x, y, filled: Sequence[bool] | bool, colour: str = BLUE, **style) -> None:
