@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models import IMAGE_SIZE
 from utils.augmentation import normalise
-from utils.device import ONE_RUN, Engine, pinned
+from utils.device import Engine, exclusive
 from utils.validation import short_repr
 
 CPU_BATCH, ACCELERATOR_BATCH = 200, 5_000  # images; no effect on the figures
@@ -24,7 +24,7 @@ def predict(
     Args:
         network: its mode is set to evaluation.
         images: raw pixels, uint8 or floats 0..1, ink high; they are normalised here.
-        statistics: mean and SD of the pixels on the scale 0..1, as in `utils.training.Trained`.
+        statistics: mean and std of the pixels on the scale 0..1, as in `utils.training.Trained`.
 
     Raises:
         ValueError: for images of another shape or range.
@@ -33,11 +33,8 @@ def predict(
     images = raw_pixels(images)
     device = next(network.parameters()).device
     size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # where every launch costs
-    with (
-        ONE_RUN,
-        pinned(Engine(str(device), threads=torch.get_num_threads())),
-        torch.inference_mode(),
-    ):
+    engine = Engine(str(device), threads=torch.get_num_threads())
+    with exclusive(engine), torch.inference_mode():
         parts = [
             network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
             for part in images.split(size)
@@ -101,17 +98,10 @@ def activation_std(
     Batch norm works as in training, by the statistics of these images. Arguments as for `predict`.
     """
     found: list[float] = []
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
-        for layer in convolutions
-    ]
-    network = network.train()
-    state = copy.deepcopy(network.state_dict())  # which batch norm changes
+    network = copy.deepcopy(network).train()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         network(normalise(raw_pixels(images).unsqueeze(1).float() / 255, statistics))
-    network.load_state_dict(state)
-    network.eval()
-    for hook in hooks:
-        hook.remove()
     return found
