@@ -112,17 +112,13 @@ _lowest = stats.lowest_of_last
 _STEP_2 = PUBLISHED[2].test_accuracy - PUBLISHED[1].test_accuracy  # as published, points
 FINDINGS = (
     # 1: "train and test discrepancy is around 0.30 ... does indicate overfitting"
-    Finding("1-overfits", 1, "model 1's train accuracy ends above its test accuracy, by more than "
-            "the 0.30 points that the original reports", ("1",), _gap, ">", 0.30),
-    Finding("1-below", 1, "model 1 ends below the brief's accuracy", ("1",), _test, "<",
-            TARGET_ACCURACY),
+    Finding("1-overfits", 1, "model 1's train accuracy ends above its test accuracy, by more than the 0.30 points that the original reports", ("1",), _gap, ">", 0.30),
+    Finding("1-below", 1, "model 1 ends below the brief's accuracy", ("1",), _test, "<", TARGET_ACCURACY),
     # 2: "still overfitting but not as model 1"
-    Finding("2-cost", 2, "four fifths fewer parameters cost less test accuracy than the "
-            f"{-_STEP_2:.2f} points of the original's figures", ("2", "1"), _test, ">", _STEP_2),
+    Finding("2-cost", 2, f"four fifths fewer parameters cost less test accuracy than the {-_STEP_2:.2f} points of the original's figures", ("2", "1"), _test, ">", _STEP_2),
     Finding("2-gap", 2, "model 2 overfits less than model 1", ("2", "1"), _gap, "<"),
     # 3: published above model 2; "very less overfitting"
-    Finding("3-gain", 3, "model 3 tests better than model 2, which is larger", ("3", "2"), _test,
-            ">"),
+    Finding("3-gain", 3, "model 3 tests better than model 2, which is larger", ("3", "2"), _test, ">"),
     Finding("3-gap", 3, "model 3 overfits less than model 1", ("3", "1"), _gap, "<"),
     # 4: batch norm "has increased" train and test accuracy; "less overfitting"
     Finding("4-test", 4, "batch norm raises the test accuracy", ("4", "3"), _test, ">"),
@@ -133,57 +129,38 @@ FINDINGS = (
     Finding("5-gap", 5, "model 5's gap is narrower than model 4's", ("5", "4"), _gap, "<"),
     Finding("5-dropout", 5, "dropout alone costs test accuracy", ("4-dropout", "4"), _test, "<"),
     Finding("5-dropout-gap", 5, "dropout alone narrows the gap", ("4-dropout", "4"), _gap, "<"),
-    Finding("5-norm", 5, "one batch norm fewer alone costs test accuracy", ("4-norm-fewer", "4"),
-            _test, "<"),
+    Finding("5-norm", 5, "one batch norm fewer alone costs test accuracy", ("4-norm-fewer", "4"), _test, "<"),
     # 6: published above model 5, at "underfitting" train accuracy
     Finding("6-test", 6, "average pooling raises the test accuracy", ("6", "5"), _test, ">"),
     Finding("6-train", 6, "average pooling lowers the train accuracy", ("6", "5"), _train, "<"),
-    Finding("6-norm", 6, "the fifth batch norm, put back, raises model 6's test accuracy",
-            ("6-norm", "6"), _test, ">"),
+    Finding("6-norm", 6, "the fifth batch norm, put back, raises model 6's test accuracy", ("6-norm", "6"), _test, ">"),
     # 7: more capacity to win the accuracy back; "lesser gap"
     Finding("7-test", 7, "more capacity raises the test accuracy", ("7", "6"), _test, ">"),
-    Finding("7-late", 7, "more capacity raises the mean test accuracy of the last five epochs",
-            ("7", "6"), stats.late_test, ">"),
-    Finding("7-dropout", 7, "without dropout model 7 tests worse", ("7-no-dropout", "7"), _test,
-            "<"),
+    Finding("7-late", 7, "more capacity raises the mean test accuracy of the last five epochs", ("7", "6"), stats.late_test, ">"),
+    Finding("7-dropout", 7, "without dropout model 7 tests worse", ("7-no-dropout", "7"), _test, "<"),
     # 8: rotation "has improved the test accuracy"
     Finding("8-test", 8, "rotation raises the test accuracy", ("8", "7"), _test, ">"),
     Finding("8-train", 8, "rotation lowers the train accuracy", ("8", "7"), _train, "<"),
     # 9: both additions improve; "more consistent results"
-    Finding("9-test", 9, "more rotation and the schedule together raise the test accuracy",
-            ("9", "8"), _test, ">"),
-    Finding("9-warp", 9, "more rotation alone raises the test accuracy", ("8-warp", "8"), _test,
-            ">"),
-    Finding("9-schedule", 9, "the schedule alone raises the test accuracy", ("8-schedule", "8"),
-            _test, ">"),
-    Finding("9-steady", 9, "the schedule calms the last five epochs", ("8-schedule", "8"),
-            stats.late_range, "<"),
-    Finding("9-brief", 9, "model 9's lowest of the last five epochs is at the brief's accuracy on "
-            "average", ("9",), _lowest, ">", TARGET_ACCURACY),
-    Finding("9-leak", 9, "a schedule that watches the test loss gains test accuracy",
-            ("9-leak", "9"), _test, ">", paired=True),
+    Finding("9-test", 9, "more rotation and the schedule together raise the test accuracy", ("9", "8"), _test, ">"),
+    Finding("9-warp", 9, "more rotation alone raises the test accuracy", ("8-warp", "8"), _test, ">"),
+    Finding("9-schedule", 9, "the schedule alone raises the test accuracy", ("8-schedule", "8"), _test, ">"),
+    Finding("9-steady", 9, "the schedule calms the last five epochs", ("8-schedule", "8"), stats.late_range, "<"),
+    Finding("9-brief", 9, "model 9's lowest of the last five epochs is at the brief's accuracy on average", ("9",), _lowest, ">", TARGET_ACCURACY),
+    Finding("9-leak", 9, "a schedule that watches the test loss gains test accuracy", ("9-leak", "9"), _test, ">", paired=True),
     # 10: a fifth fewer parameters, published 0.01 points lower
     Finding("10-cost", 10, "a fifth fewer parameters cost test accuracy", ("10", "9"), _test, "<"),
-    Finding("10-brief", 10, "model 10's lowest of the last five epochs is at the brief's accuracy "
-            "on average", ("10",), _lowest, ">", TARGET_ACCURACY),
-    Finding("10-flatters", 10, "the best epoch, chosen on the test set, flatters model 10 by more "
-            "than 0.05 points", ("10",), stats.selection_bias, ">", 0.05),
+    Finding("10-brief", 10, "model 10's lowest of the last five epochs is at the brief's accuracy on average", ("10",), _lowest, ">", TARGET_ACCURACY),
+    Finding("10-flatters", 10, "the best epoch, chosen on the test set, flatters model 10 by more than 0.05 points", ("10",), stats.selection_bias, ">", 0.05),
     # The brief, kept: at least on average; how many single runs keep it is counted beside it.
-    Finding("9-final-brief", 9, "9-final's lowest of the last five epochs is at the brief's "
-            "accuracy on average", ("9-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("10-final-brief", 10, "10-final's lowest of the last five epochs is at the brief's "
-            "accuracy on average", ("10-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' "
-            "recipe, too", ("10-final", "9-final"), _test, "<"),
-    Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at "
-            "the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average",
-            ("best-final",), _test, ">", BEST_GOAL),
-    Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the "
-            "brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),
+    Finding("9-final-brief", 9, "9-final's lowest of the last five epochs is at the brief's accuracy on average", ("9-final",), _lowest, ">", TARGET_ACCURACY),
+    Finding("10-final-brief", 10, "10-final's lowest of the last five epochs is at the brief's accuracy on average", ("10-final",), _lowest, ">", TARGET_ACCURACY),
+    Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' recipe, too", ("10-final", "9-final"), _test, "<"),
+    Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
+    Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average", ("best-final",), _test, ">", BEST_GOAL),
+    Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
-    Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same "
-            "parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),
+    Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),
 )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from dataclasses import replace
 
 import numpy
 import pytest
@@ -19,7 +18,6 @@ from study.runs import recorded
 from study.show import look, pictures, plots, sizes
 from study.store import STUDY, load_network
 from study.thresholds import LOWEST_OF_A_FINAL
-from tests.conftest import subset
 from tests.test_statistics import altered
 from utils import diagrams
 from utils.augmentation import apply_affine, sample_affine
@@ -278,23 +276,6 @@ def signal(*_):
     return figure, drawn, [(BLUE, [(1, 2), (2, 3)]), (BLUE, [(1, 4), (2, 5)])]
 
 
-def gates(*_):
-    means = [torch.rand(10, 4), torch.rand(10, 6)]
-    figure = look.gates(means)
-    return figure, seen(figure), means
-
-
-def parameters(*_):
-    network = build(SeparableConfig((6, 8, 8))).eval()
-    figure = look.parameters(network)
-    (page,) = seen(figure)
-    squares = int(numpy.isfinite(numpy.ma.filled(page, numpy.nan)).sum())
-    kernel = network.first[0].weight[0, 0].detach()
-    scale = network.first[0].weight.abs().max().item()
-    count = sum(p.numel() for p in network.parameters())
-    return figure, [squares, page[:3, :3]], [count, kernel / scale]
-
-
 def receptive_fields(_, mnist):
     figure = diagrams.receptive_fields(mnist.test.images[0], 1)
     squares = [(s.get_x(), s.get_y(), s.get_width()) for s in figure.axes[0].patches]
@@ -323,7 +304,7 @@ def rounded(value):
 DRAWN = [
     curves, tried, ladder, drops, every_run, forest, searched, frontier, samples_per_class, strokes,
     augmented, confusion, shared_mistakes, calibration, answer, first_filters, stages, signal,
-    gates, parameters, receptive_fields, diagram,
+    receptive_fields, diagram,
 ]  # fmt: skip
 
 
@@ -356,23 +337,6 @@ def test_a_separable_block_is_as_wide_as_its_output():
     blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
     outputs = [b.output for b in blocks if b.layer.startswith("depthwise")]
     assert outputs == [(10, 28, 28), (14, 14, 14), (17, 7, 7)]
-
-
-def test_gates_are_averaged_by_digit(mnist, check):
-    some = subset(mnist, 10, 200).test
-    torch.manual_seed(0)
-    network = build(replace(MODELS[10], squeeze_excitation=4)).eval()
-    together = look.gate_means(network, some, PIXELS)
-    for digit in (3, 7):
-        alone = look.gate_means(network, some.part(some.labels == digit), PIXELS)
-        for whole, part in zip(together, alone, strict=True):
-            assert torch.allclose(whole[digit], part[digit], atol=1e-6)
-    assert not torch.allclose(together[0][3], together[0][7], atol=1e-6)
-    without = look.gate_means(network, some.part(some.labels != 3), PIXELS)
-    assert "nan" not in check(look.gates(without)).get_suptitle()
-    assert not network.edges.gate.scale_activation._forward_hooks
-    with pytest.raises(ValueError, match="has no gates"):
-        look.gate_means(build(10), some, PIXELS)
 
 
 @pytest.mark.parametrize(("config", "pixels"), zip(CONFIGS, (6 * 2, 7 * 4), strict=True))

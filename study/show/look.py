@@ -1,8 +1,5 @@
-"""What a trained network sees: its filters, feature maps, class activation, gates, parameters."""
+"""What a trained network sees: its filters, feature maps, class activation."""
 
-import math
-
-import numpy
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -10,9 +7,8 @@ from torch import Tensor, nn
 from models import IMAGE_SIZE
 from study.show.plots import SERIES
 from utils.augmentation import normalise
-from utils.data import Split
 from utils.evaluation import predict
-from utils.figures import INK, SIGNED, SKY, grid, panels, sized
+from utils.figures import INK, SIGNED, SKY, grid, panels
 
 Statistics = tuple[float, float]  # mean and SD of the pixels, as for `predict`
 STAGES = {  # of both bodies in `models`, in words
@@ -151,89 +147,3 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
     right.set(title=f"after {steps} steps")
     left.legend(frameon=False)
     return figure
-
-
-def gate_means(network: nn.Module, test: Split, statistics: Statistics) -> list[Tensor]:
-    """Of each gate the mean factor by digit and channel, [10, C]; NaN for a digit without images.
-
-    Raises:
-        ValueError: for a network without gates (Squeeze-and-Excitation).
-    """
-    # torchvision's SqueezeExcitation ends in a layer of that name
-    named = network.named_modules()
-    gated = {name: layer for name, layer in named if name.endswith(".scale_activation")}
-    if not gated:
-        raise ValueError("the network has no gates: set squeeze_excitation in its config")
-    factors = outputs(network, gated, test.images, statistics).values()
-    of_digit = [test.labels == digit for digit in range(10)]
-    return [torch.stack([each.flatten(1)[rows].mean(0) for rows in of_digit]) for each in factors]
-
-
-def gates(means: list[Tensor]) -> Figure:
-    """The mean factor of each gate for each true digit, as `gate_means` finds them."""
-    seen = [values[values.isfinite().all(1)] for values in means]
-    apart = max(float((values.amax(0) - values.amin(0)).max()) for values in seen)
-    title = f"The gates' factors depend on the digit: for one channel by up to {apart:.1f}"
-    alt = f"Mean factor of every gate in {len(means)} stages, a row for each digit"
-    figure, axes = panels(1, len(means), (8, 3.2), title, alt)
-    for number, (axis, values) in enumerate(zip(axes[0], means, strict=True), 1):
-        shown = axis.imshow(values.numpy(), cmap=INK, vmin=0, vmax=1, aspect="auto")
-        axis.set(title=f"stage {number}", xlabel="channel", yticks=range(10))
-        axis.grid(False)
-    axes[0, 0].set_ylabel("digit")
-    figure.colorbar(shown, ax=axes[0].tolist(), label="mean factor, 0 to 1")
-    return figure
-
-
-PAGE, WORDS = 115, 16  # weights side by side; as wide as a layer's name
-
-
-def parameters(network: nn.Module) -> Figure:
-    """Every learned number of a network on one page, each layer on its own scale."""
-    layers = []  # [name, weights], those of a batch norm under its convolution's
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            outputs, inputs, size, _ = layer.weight.shape
-            layers.append((f"{size}x{size}, {inputs} to {outputs}", [_matrix(layer)]))
-        elif isinstance(layer, nn.BatchNorm2d):
-            layers[-1][1].append(_matrix(layer))
-    places, x, y, bottom, wide = [], 0, 0, 0, PAGE
-    for _, parts in layers:
-        width = max(part.shape[1] for part in parts)
-        wide = max(wide, width)
-        if x + width > PAGE:
-            x, y = 0, bottom + 4
-        places.append((x, y))
-        x, height = x + max(width, WORDS) + 3, sum(len(part) + 1 for part in parts) - 1
-        bottom = max(bottom, y + height)
-    page = numpy.full((bottom, wide), numpy.nan)
-    count = sum(parameter.numel() for parameter in network.parameters())
-    title = f"All {count:,} parameters, in the order data passes them: blue above zero, red below; "
-    title += "two rows under a convolution are its batch norm"
-    alt = f"Every weight of the network as a coloured square, in {len(layers)} convolutions"
-    figure, axes = sized(8, 0.6 + 7.7 * (bottom + 4) / wide, title, alt)
-    for (name, parts), (x, y) in zip(layers, places, strict=True):
-        axes.text(x, y - 0.5, name, fontsize=9)
-        for part in parts:
-            height, width = part.shape
-            page[y : y + height, x : x + width] = part / max(numpy.nanmax(abs(part)), 1e-6)
-            y += height + 1
-    signed(axes, page, 1, extent=(0, wide, bottom, 0))
-    axes.set(xlim=(0, wide), ylim=(bottom, -4))
-    axes.axis("off")
-    return figure
-
-
-def _matrix(layer: nn.Conv2d | nn.BatchNorm2d) -> numpy.ndarray:
-    """A layer's parameters as a matrix; kernels with gaps (NaN) between them."""
-    weight = layer.weight.detach().numpy()
-    if isinstance(layer, nn.BatchNorm2d):
-        return numpy.stack([weight - 1, layer.bias.detach().numpy()])
-    outputs, inputs, size, _ = weight.shape
-    columns = inputs if inputs > 1 else math.ceil(outputs**0.5)  # depthwise kernels as a block
-    gap, missing = int(size > 1), -(outputs * inputs) % columns
-    kernels = weight.reshape(-1, size, size)
-    kernels = numpy.pad(kernels, ((0, missing), (0, gap), (0, gap)), constant_values=numpy.nan)
-    rows, side = len(kernels) // columns, size + gap
-    blocks = kernels.reshape(rows, columns, side, side).transpose(0, 2, 1, 3)
-    return blocks.reshape(rows * side, columns * side)[: rows * side - gap, : columns * side - gap]
