@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from pydantic import TypeAdapter
 from models import MODELS
 from study.records import SEAL, Record, Run
 from study.store import load, train
-from utils.data import Dataset, Split, load_mnist
+from tools.small_mnist import subset, write_idx
+from utils.data import Dataset, load_mnist
 from utils.recipes import Recipe
 
 torch.set_num_threads(1)  # subsets this small gain nothing from more
@@ -25,29 +25,10 @@ def mnist() -> Dataset:
     return load_mnist()
 
 
-def subset(data: Dataset, train: int, test: int) -> Dataset:
-    return Dataset(
-        Split(data.train.images[:train], data.train.labels[:train]),
-        Split(data.test.images[:test], data.test.labels[:test]),
-        hashlib.sha256(f"the first {train} and {test}".encode()).hexdigest(),
-    )
-
-
 @pytest.fixture(scope="session")
 def small(mnist) -> Dataset:
     """The first 600 training and 200 test images."""
     return subset(mnist, 600, 200)
-
-
-def write_idx(raw: Path, data: Dataset) -> None:
-    """Write a data set as four extracted IDX files."""
-    raw.mkdir(parents=True, exist_ok=True)
-    for name, split in (("train", data.train), ("t10k", data.test)):
-        n, height, width = split.images.shape
-        head = struct.pack(">IIII", 0x0803, n, height, width)
-        (raw / f"{name}-images-idx3-ubyte").write_bytes(head + split.images.numpy().tobytes())
-        labels = bytes(split.labels.tolist())
-        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x0801, n) + labels)
 
 
 @pytest.fixture(scope="session")
