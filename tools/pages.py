@@ -134,7 +134,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "browser": browser.text(),
         "reliability": reliability_table(reliability_counts()),
         "processors": processors_table(),
-        "gpu": gpu.report(gpu.load()),
+        "gpu": gpu.text(gpu.load()),
     }
 
 
