@@ -1,8 +1,7 @@
-"""Training written as everybody writes it: the yardstick of the benchmark, and a peer.
+"""Training in the usual way, the yardstick of the benchmark, and PyTorch's own MNIST example.
 
-torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's own layers. The
-peer is PyTorch's own MNIST example (repository pytorch/examples), written anew from its
-description.
+The usual way: torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's
+own layers. The example (repository pytorch/examples) is rewritten from its description.
 """
 
 import atexit
@@ -30,7 +29,7 @@ PEER_EPOCHS = 14  # as the example has it
 
 @functools.cache
 def root() -> Path:
-    """A folder with the extracted files that torchvision looks for; it goes with the process."""
+    """A temporary folder with the extracted files that torchvision reads."""
     folder = Path(tempfile.mkdtemp(prefix="mnist-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     raw = folder / "MNIST" / "raw"
@@ -42,9 +41,9 @@ def root() -> Path:
 
 def loader(train: bool, rotations: tuple[float, ...], batch_size: int, workers: int) -> DataLoader:
     """Batches of torchvision's MNIST, one PIL rotation for each of the recipe's."""
-    turn = [transforms.RandomRotation(degrees) for degrees in rotations]
+    rotate = [transforms.RandomRotation(degrees) for degrees in rotations]
     scale = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    dataset = datasets.MNIST(root(), train=train, transform=transforms.Compose([*turn, *scale]))
+    dataset = datasets.MNIST(root(), train=train, transform=transforms.Compose([*rotate, *scale]))
     return DataLoader(dataset, batch_size, shuffle=train, num_workers=workers)
 
 
@@ -112,5 +111,5 @@ def peer_epochs() -> Iterator[tuple[float, float]]:
         seconds += time.perf_counter() - started
         network.eval()
         with torch.inference_mode():
-            hits = sum(int((network(x).argmax(1) == y).sum()) for x, y in test)
-        yield seconds, 100 * hits / len(test.dataset)
+            correct = sum(int((network(x).argmax(1) == y).sum()) for x, y in test)
+        yield seconds, 100 * correct / len(test.dataset)
