@@ -14,14 +14,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dask.system import CPU_COUNT
 
 from utils.device import processor_kind
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 RESULTS = Path(__file__).parent / "browser.json"
@@ -52,28 +48,26 @@ def served(folder: Path) -> Iterator[str]:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
     def log_message(self, *_):
         pass
 
 
-def measure(browser: "Browser", address: str) -> dict:
+def measure(folder: Path) -> dict:
     """Seconds to the first answer of a page loaded anew, and milliseconds a stroke (medians)."""
+    from playwright.sync_api import sync_playwright  # `make site` installs it
+
     first, strokes = [], []
-    for _ in range(LOADS):
-        context = browser.new_context()  # with an empty cache
-        page = context.new_page()
-        page.goto(address + "draw.html")
-        page.wait_for_function("window.ready", timeout=60_000)
-        first.append(page.evaluate("window.firstAnswer") / 1000)
-        strokes += page.evaluate(STROKE, STROKES)
-        networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
-        context.close()
+    with sync_playwright() as started, served(folder) as address:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for _ in range(LOADS):
+            page = browser.new_context().new_page()  # with an empty cache
+            page.goto(address + "draw.html")
+            page.wait_for_function("window.ready", timeout=60_000)
+            first.append(page.evaluate("window.firstAnswer") / 1000)
+            strokes += page.evaluate(STROKE, STROKES)
+            networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
+            page.context.close()
+        browser.close()
     return {
         "first_answer_s": statistics.median(first),
         "stroke_ms": statistics.median(strokes),
@@ -101,12 +95,7 @@ def main() -> int:
         print(f"needs Chromium (on Debian: apt-get install chromium) and a site in {folder}, which "
               "`make site` builds", file=sys.stderr)  # fmt: skip
         return 1
-    from playwright.sync_api import sync_playwright  # `make site` installs it
-
-    with sync_playwright() as started, served(folder) as address:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        found = measure(browser, address)
-        browser.close()
+    found = measure(folder)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(text())
     return 0

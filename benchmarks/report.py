@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.epochs import EPOCH_IMAGES, training_macs
-from models import MODELS
 from study.runs import recorded
 from study.show.tables import markdown
 from study.statistics import runs_meeting_brief
@@ -123,14 +121,13 @@ def profile_table(found: list[dict]) -> str:
 
 
 def machines_table(found: list[dict]) -> str:
-    """Markdown: where and when each kind was measured, and its limits."""
+    """Markdown: where and when each kind was measured."""
     rows = []
     for results in found:
         versions = ", ".join(f"{name} {v}" for name, v in results["versions"].items())
-        limits = ", ".join(f"{name} {value:,.0f}" for name, value in results["peaks"].items())
         machine = f"{results['cores']} cores, {results['processor']}"
-        rows.append((results["kind"], results["date"], machine, limits, versions))
-    return markdown(("kind", "date", "machine", "limits", "versions"), rows, left=5)
+        rows.append((results["kind"], results["date"], machine, results["precision"], versions))
+    return markdown(("kind", "date", "machine", "precision", "versions"), rows, left=5)
 
 
 def _median(values: list[float] | None) -> str:
@@ -144,8 +141,7 @@ def _span(values: list[float] | None) -> str:
 
 
 EPOCHS = ("processor", "model", "conventional, s", "one run, s", "ratio",
-          "conventional, one a core, s", "ours, one a core, s", "ratio",
-          "share of matmul peak")  # fmt: skip
+          "conventional, one a core, s", "ours, one a core, s", "ratio")  # fmt: skip
 
 
 def _epoch_row(results: dict, model: str) -> tuple[str, ...]:
@@ -154,7 +150,7 @@ def _epoch_row(results: dict, model: str) -> tuple[str, ...]:
     return (
         results["kind"], model,
         _median(conventional(rounds)), _median(rounds["run"]), _span(ratios(rounds, "run")),
-        *at_once, _span(ratios(rounds, "sweep")), _share_of_peak(results, model),
+        *at_once, _span(ratios(rounds, "sweep")),
     )  # fmt: skip
 
 
@@ -170,26 +166,6 @@ def summary_table(found: list[dict]) -> str:
     columns = ("processor", "conventional, s an epoch", "ours, s", "one run, ratio",
                "one run a core, ratio")  # fmt: skip
     return markdown(columns, [(row[0], *row[2:5], row[7]) for row in rows])
-
-
-def _share_of_peak(results: dict, model: str, of_the_time: float = 1.0) -> str:
-    operations = 2 * training_macs(MODELS[int(model)]) * EPOCH_IMAGES
-    seconds = statistics.median(results["models"][model]["rounds"]["sweep"]) * of_the_time
-    peak = results["peaks"][f"{results['precision']}_gflops"] * 1e9
-    return f"{100 * operations / seconds / peak:.0f} %"
-
-
-def bounds_text(found: list[dict]) -> str:
-    """How much of a step convolutions are, and how near to the machine's limit they run."""
-    lines = []
-    for results in found:
-        if "profile" in results:
-            share = sum(v for kind, v in results["profile"].items() if "convolution" in kind)
-            lines.append(
-                f"- {results['kind']}: convolutions are {100 * share:.0f} % of a step of model 9, "
-                f"and run at {_share_of_peak(results, '9', share)} of the matmul peak of all cores."
-            )
-    return "\n".join(lines)
 
 
 def race_text(found: list[dict]) -> str:
@@ -227,7 +203,6 @@ def blocks() -> dict[str, str]:
         "epochs": epochs_table,
         "rounds": rounds_table,
         "profile": profile_table,
-        "bounds": bounds_text,
         "race": race_text,
         "scaling": scaling_table,
         "speed": summary_table,
