@@ -14,7 +14,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks import browser, engines, gpu, report
-from study.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
+from study.experiments import EXPERIMENTS, FINALS, Experiment
 from study.findings import FINDINGS
 from study.published import PUBLIC
 from study.records import Record, count_parameters
@@ -67,40 +67,38 @@ def timing_text() -> str:
 
 
 def plan_table() -> str:
-    """Markdown: every experiment, what sets it apart, and the seeds wanted of it."""
+    """Markdown: every experiment but the trials, its difference from its model, and its seeds."""
     rows = []
-    for name, experiment in EXPERIMENTS.items():
-        if "-trial-" in name:
-            continue
-        apart = _apart(EXPERIMENTS.get(name.split("-")[0]), experiment)
-        apart += [] if experiment.measure_test else ["on the validation split"]
-        apart += ["float32, torch's own layers"] if experiment.reference else []
-        seeds = f"{experiment.seeds[0]} to {experiment.seeds[-1]}"
-        rows.append((name, "; ".join(apart), seeds if experiment.seeds[1:] else "0"))
-    return markdown(("experiment", "differs from the model of its number in", "seeds"), rows, 3)
-
-
-def _apart(base: Experiment | None, experiment: Experiment) -> list[str]:
-    """The settings in which an experiment differs from its base, or all if it has none."""
-    recipe = base.recipe if base else Recipe()
-    before = vars(base.config) if base else {}
-    settings = {k: v for k, v in vars(experiment.config).items() if before.get(k) != v}
-    settings |= {k: after for k, (_, after) in changes(recipe, experiment.recipe).items()}
-    return [f"{field} {value!r}" for field, value in settings.items()]
+    for name, made in EXPERIMENTS.items():
+        if made.kind != "trials":
+            model = EXPERIMENTS[str(made.model)] if made.model else None
+            network = changes(model.config, made.config) if model else {}
+            recipe = changes(model.recipe if model else Recipe(), made.recipe)
+            apart = [] if model else [repr(made.config)]
+            apart += _settings(network | recipe)
+            apart += ["float32, torch's own layers"] if made.reference else []
+            rows.append((name, "; ".join(apart), _seeds(made)))
+    columns = ("experiment", "differs from the model of its number in", "seeds")
+    return markdown(columns, rows, left=3)
 
 
 def trials_table() -> str:
-    """Markdown: every idea of the search for the finals, and what it is compared with."""
+    """Markdown: every idea of the searches for the finals, what it is compared with, its seeds."""
     rows = []
-    for name, experiment in EXPERIMENTS.items():
-        if name.endswith("-trial-base"):
-            recipe = changes(Recipe(), experiment.recipe)
-            settings = [f"{field} {after!r}" for field, (_, after) in recipe.items()]
-            parameters = f"{count_parameters(experiment.config):,} parameters"
-            rows.append((name, "; ".join([parameters, *settings]), ""))
-        elif name in TRIALS:
-            rows.append((name, TRIALS[name].idea, TRIALS[name].base))
-    return markdown(("trial", "idea", "compared with"), rows, 3)
+    for name, made in EXPERIMENTS.items():
+        if made.kind == "trials":
+            size = f"{count_parameters(made.config):,} parameters"
+            settings = "; ".join([size, *_settings(changes(Recipe(), made.recipe))])
+            rows.append((name, made.idea if made.base else settings, made.base, _seeds(made)))
+    return markdown(("trial", "idea", "compared with", "seeds"), rows, left=4)
+
+
+def _settings(changed: dict[str, tuple]) -> list[str]:
+    return [f"{name} {after!r}" for name, (_, after) in changed.items()]
+
+
+def _seeds(made: Experiment) -> str:
+    return f"0 to {made.seeds[-1]}" if made.seeds[1:] else "0"
 
 
 def statements_table() -> str:
