@@ -88,9 +88,8 @@ def exclusive(engine: Engine) -> Iterator[None]:
     afterwards. A context is entered only where it changes something: each costs every call time.
     """
     kind = torch.device(engine.device).type
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_ONE_AT_A_TIME)
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if torch.is_autocast_enabled(kind):

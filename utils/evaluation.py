@@ -24,7 +24,7 @@ def predict(
     Args:
         network: its mode is set to evaluation.
         images: raw pixels, uint8 or floats 0..1, ink high; they are normalised here.
-        statistics: mean and SD of the pixels on the scale 0..1, as in `utils.training.Trained`.
+        statistics: mean and std of the pixels on the scale 0..1, as in `utils.training.Trained`.
 
     Raises:
         ValueError: for images of another shape or range.
