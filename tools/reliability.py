@@ -23,10 +23,9 @@ import psutil
 from dask.system import CPU_COUNT
 
 from study.experiments import FINALS
-from study.records import RecordError
 from study.runs import recorded, wanted_runs
 from study.statistics import final_test
-from study.store import load_all
+from study.store import RecordError, load_all
 from tools import mutants, pages
 from tools.small_mnist import subset, write_idx
 from utils.data import ROOT, load_mnist
