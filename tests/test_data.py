@@ -120,7 +120,7 @@ def test_another_data_set_loads_with_a_notice_printed_once(raw, mnist, capsys):
     root = raw.parent.parent
     first, again = load_mnist(root), load_mnist(str(root))
     (notice,) = capsys.readouterr().err.splitlines()
-    assert "not the canonical MNIST" in notice
+    assert "does not hold the canonical MNIST" in notice
     assert first.checksum[:12] in notice
     assert "600 training images, [58, 79, " in notice
     assert "200 test images" in notice

@@ -125,10 +125,10 @@ def _load(paths: tuple[Path, ...], modified: tuple[int, ...]) -> Dataset:
     if not data.canonical:
         counts = torch.bincount(train.labels, minlength=10).tolist()
         print(
-            f"NOTICE: the files in {paths[0].parent} are not the canonical MNIST (checksum "
-            f"{checksum[:12]}); runs on them are stored under that checksum and compare with no "
-            f"published figure; {len(train)} training images, {counts} of the digits 0 to 9, mean "
-            f"grey {train.images.float().mean():.0f} (MNIST's is 33), {len(test)} test images.",
+            f"NOTICE: {paths[0].parent} does not hold the canonical MNIST (checksum "
+            f"{checksum[:12]}): its runs compare with no published figure. {len(train)} training "
+            f"images, {counts} of the digits 0 to 9, mean grey {train.images.float().mean():.0f} "
+            f"(MNIST's is 33); {len(test)} test images.",
             file=sys.stderr,
         )
     return data

@@ -54,7 +54,9 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     Raises:
         ValueError: for an unknown precision or a device that is not there.
     """
-    device = device or os.environ.get("MNIST_DEVICE") or _default_device()
+    mps = "mps" if torch.backends.mps.is_available() else "cpu"
+    device = device or os.environ.get("MNIST_DEVICE")
+    device = device or ("cuda" if torch.cuda.is_available() else mps)
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -72,12 +74,6 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
 def reference_engine() -> Engine:
     """What the fast engine is compared with: float32 and torch's own layers, on the CPU."""
     return Engine("cpu", "float32", torch.get_num_threads())
-
-
-def _default_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 @contextlib.contextmanager
