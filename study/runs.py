@@ -1,12 +1,8 @@
 """`runs(4)`: every seed of model 4, replayed from its record or trained now."""
 
 import dataclasses
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-
-from IPython import get_ipython
-from tqdm import tqdm
 
 from models import MODELS, Config
 from study.experiments import EXPERIMENTS, FINALS, Experiment, get_experiment
@@ -17,7 +13,6 @@ from utils.recipes import RECIPES, Recipe
 from utils.training import EpochRow
 from utils.validation import Seed, check, short_repr
 
-BAR = "{n:.1f} of {total} epochs |{bar}| {remaining} left"
 FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
 
 
@@ -78,8 +73,14 @@ def wanted_runs(
 ) -> list[Run]:
     """What `runs` looks for, each seed once; arguments and errors as there."""
     named = get_experiment(experiment)
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {recipe!r}; the recipes are {', '.join(RECIPES)}")
+        recipe = RECIPES[recipe]
     changed = dataclasses.replace(
-        named, recipe=_recipe(named.recipe, recipe), config=_changed("config", named.config, config)
+        named,
+        recipe=_changed("recipe", named.recipe, recipe),
+        config=_changed("config", named.config, config),
     )
     if seeds is None:
         seeds = named.seeds if changed == named else (0,)
@@ -109,27 +110,17 @@ def _name(name: str, changed: Experiment) -> str:
     for known in (name, *EXPERIMENTS):
         if _settings(EXPERIMENTS[known]) == _settings(changed):
             return known
-    digits = Run("0", **_settings(changed)).key("")[:8]
-    return f"{name}-varied-{digits}"
+    return f"{name}-varied-{Run('0', **_settings(changed)).key('')[:8]}"
 
 
-def _recipe(named: Recipe, given: Recipe | str | dict | None) -> Recipe:
-    if isinstance(given, str):
-        if given not in RECIPES:
-            raise ValueError(f"unknown recipe {given!r}; the recipes are {', '.join(RECIPES)}")
-        return RECIPES[given]
-    return _changed("recipe", named, given)
-
-
-def _changed(kind: str, named, given):
+def _changed(kind: str, named: Recipe | Config, given: Recipe | Config | dict | None):
     """`given` itself, or `named` with the given fields."""
     if given is None or isinstance(given, Config if kind == "config" else Recipe):
         return given or named
     if not isinstance(given, dict):
         allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
         raise ValueError(f"{kind} must be {allowed}, not {short_repr(given)}")
-    unknown = given.keys() - vars(named).keys()
-    if unknown:
+    if unknown := given.keys() - vars(named).keys():
         names = ", ".join(map(str, unknown))
         raise ValueError(f"{kind} has no {names}; it has {', '.join(vars(named))}")
     return dataclasses.replace(named, **given)
@@ -137,18 +128,7 @@ def _changed(kind: str, named, given):
 
 def _train(run: Run, data: Dataset) -> Record:
     print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
-    watched = sys.stdout.isatty() or get_ipython() is not None
-    bar = tqdm(
-        total=run.recipe.epochs, file=sys.stdout, disable=not watched, leave=False, bar_format=BAR
-    )
-    with bar:
-        record = train(
-            run,
-            data,
-            runs_folder(),
-            report=lambda row: bar.write(epoch_line(row), file=sys.stdout),
-            progress=lambda epochs: bar.update(epochs - bar.n),
-        )
+    record = train(run, data, runs_folder(), lambda row: print(epoch_line(row), flush=True))
     print(f"trained in {record.seconds:.0f} s and stored")
     return record
 
