@@ -20,7 +20,7 @@ from models import MODELS, NetworkConfig
 from study.experiments import get_experiment
 from utils.augmentation import sample_affine
 from utils.data import load_mnist, split_validation
-from utils.device import best_engine, keep_memory
+from utils.device import best_engine
 from utils.layers import layer_rows
 from utils.recipes import Recipe
 from utils.training import Trainer
@@ -43,7 +43,6 @@ def trainer(model: int, precision: str | None, threads: int) -> Trainer:
     """A trainer of this process, on the training split of 55,000 images."""
     key = model, precision, threads
     torch.set_num_threads(threads)
-    keep_memory()  # as `fit` does
     if key not in _trainers:
         train, _ = split_validation(load_mnist().train)
         engine = best_engine("cpu", precision)

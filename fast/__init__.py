@@ -2,16 +2,19 @@
 
 `fuse` swaps the layers of a plain network for compiled ones of the same numbers; `augmented_batch`
 does the same for a batch of images. Where Numba is missing or cannot compile, `usable()` says so
-once, and torch's own layers run.
+once, and torch's own layers run. README.md has more.
 """
 
+import contextlib
+import ctypes
 import functools
 import sys
 
 import torch
 from torch import Tensor, nn
 
-HUGE = 1e30  # such coordinates of a warp would overflow where they are added up
+HUGE = 1e30  # larger coordinates would overflow where they are added up
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 @functools.cache
@@ -29,7 +32,20 @@ def usable() -> bool:
             file=sys.stderr,
         )
         return False
+    _keep_memory()
     return True
+
+
+def _keep_memory() -> None:
+    """Tell glibc's allocator to keep what is freed; other allocators are left alone.
+
+    A step frees and takes the same megabytes again and again; where they go back to the system,
+    page faults slow it down.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes, the largest that every glibc accepts
+        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -58,14 +74,14 @@ def _fuse_stage(stage: nn.Sequential, layers) -> None:
             if type(after) not in layers.KINDS:
                 stage._modules[name] = layers.BatchNormAct2d.of(layer, 0.0, nn.Identity())
                 continue
-            p = _drop(stage, names, index + 2)
+            p = _take_dropout(stage, names, index + 2)
             stage._modules[names[index + 1]] = nn.Identity()
             stage._modules[name] = layers.BatchNormAct2d.of(layer, p, after)
         elif type(layer) is nn.ReLU:
-            stage._modules[name] = layers.ReLUDropout(_drop(stage, names, index + 1))
+            stage._modules[name] = layers.ReLUDropout(_take_dropout(stage, names, index + 1))
 
 
-def _drop(stage: nn.Sequential, names: list[str], index: int) -> float:
+def _take_dropout(stage: nn.Sequential, names: list[str], index: int) -> float:
     """Take the dropout at that place out of the stage; returns its probability, 0 if none."""
     if index >= len(names) or type(stage._modules[names[index]]) is not nn.Dropout:
         return 0.0
@@ -80,7 +96,7 @@ def augmented_batch(
     """`utils.augmentation.batch` in one compiled pass, on the CPU; arguments as there.
 
     Raises:
-        ValueError: for what compiled code would read beyond its arrays at.
+        ValueError: for indices or matrices with which compiled code would read beyond its arrays.
     """
     from fast import spatial
 

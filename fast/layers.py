@@ -5,10 +5,6 @@ torch's own. `tests/test_fast.py` proves each equal to its torch counterpart in 
 gradients and running statistics. `fast.fuse` puts them into a network.
 """
 
-import ctypes
-import functools
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,29 +25,25 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-@functools.lru_cache(4096)
-def _array(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
-    """The memory at an address as an array, which does not own it."""
-    stored = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
-    size = math.prod(shape) * stored.itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), stored).reshape(shape)
+def _bits(x: Tensor) -> Tensor:
+    """bfloat16, which NumPy lacks, as its bits, uint16; other types as they are."""
+    return x.view(torch.uint16) if x.dtype == torch.bfloat16 else x
 
 
 def _memory(x: Tensor, *shape: int) -> np.ndarray:
-    """The memory of a dense tensor in another shape; bfloat16 as its bits, uint16.
-
-    The way through torch's own views takes as long as a small kernel. An allocator hands out the
-    same few addresses step by step, so the arrays are cached. An array does not keep its memory
-    alive: hold `x` in a variable until the kernel that reads the array has returned. Passing a
-    temporary, as in `_memory(x.float())`, would let the kernel read memory that is already freed.
-    """
-    return _array(x.data_ptr(), shape or tuple(x.shape), x.dtype)
+    """The memory of a channels_last tensor [N, C, H, W] as an array of another shape."""
+    return _bits(x.detach()).permute(0, 2, 3, 1).view(shape).numpy()
 
 
 def _matrix(x: Tensor) -> np.ndarray:
     """The same memory as [rows, lanes]; see `fast.kernels`."""
     lanes = kernels.lanes(x.numel() // x.shape[1], x.shape[1])
     return _memory(x, x.numel() // lanes, lanes)
+
+
+def _vectors(*tensors: Tensor) -> list[np.ndarray]:
+    """Per-channel numbers [C] as arrays of the same memory."""
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -108,10 +100,9 @@ class _BatchNormActFunction(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: "BatchNormAct2d") -> Tensor:
         x = _channels_last(x)
         y = torch.empty_like(x)
-        vectors = (weight, bias, layer.running_mean, layer.running_var)
         ctx.mean, ctx.inverse = kernels.batch_norm_act(
             _matrix(x),
-            *map(_memory, vectors),
+            *_vectors(weight, bias, layer.running_mean, layer.running_var),
             layer.momentum,
             layer.eps,
             layer.kind,
@@ -132,8 +123,7 @@ class _BatchNormActFunction(torch.autograd.Function):
             _matrix(grad),
             _matrix(y),
             _matrix(x),
-            _memory(weight),
-            _memory(bias),
+            *_vectors(weight, bias),
             ctx.mean,
             ctx.inverse,
             ctx.kind,
@@ -188,10 +178,8 @@ class BatchNormAct2d(nn.BatchNorm2d):
     def _evaluate(self, x: Tensor) -> Tensor:
         x = _channels_last(x)
         y = torch.empty_like(x)
-        parameters = self.weight, self.bias, self.running_mean, self.running_var
-        kernels.batch_norm_act_evaluation(
-            _matrix(x), *map(_memory, parameters), self.eps, self.kind, _matrix(y)
-        )
+        vectors = _vectors(self.weight, self.bias, self.running_mean, self.running_var)
+        kernels.batch_norm_act_evaluation(_matrix(x), *vectors, self.eps, self.kind, _matrix(y))
         return y
 
 

@@ -1,7 +1,6 @@
 """Where and how a run computes: device, precision, threads; recorded with every run."""
 
 import contextlib
-import ctypes
 import os
 import platform
 import threading
@@ -15,27 +14,24 @@ import fast
 from utils.validation import Positive, checked, first_line
 
 ENGINE_VERSION = 2  # raised whenever the same run would give other numbers; part of every key
-# Weights and dropout draw from torch's global generator, and settings are of the whole process, so
-# two runs in two threads would disturb each other: one after the other, then.
-ONE_RUN = threading.RLock()
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+# Weights and dropout draw from torch's global generator, and torch's settings belong to the whole
+# process: two runs in two threads would disturb each other, so one waits for the other.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @checked
 class Engine:
     """Settings that decide the last bits of a result, and how long it takes.
 
-    One thing more does: on a CPU, Numba's warps are used wherever Numba runs.
+    One thing more does: on a CPU, the compiled augmentation runs wherever Numba does.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|mps)(:\d+)?$")] = "cpu"
-    # Of the forward and backward pass; weights are always float32. "tf32": CUDA's convolutions
-    # round float32 to ten bits of mantissa.
-    precision: Literal["float32", "bfloat16", "tf32"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the forward and backward pass
     threads: Positive = 1  # of the CPU
     layout: Literal["contiguous", "channels_last"] = "contiguous"  # memory format of activations
-    fused: bool = False  # CPU only: the compiled layers of fast, not torch's own
-    graph: bool = False  # CUDA only: a step is recorded once and replayed
+    fused: bool = False  # CPU only: the compiled layers of fast/, not torch's own
+    graph: Literal[False] = False  # of an idea given up; every record names it
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -44,7 +40,7 @@ class Engine:
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """The context of a forward pass in this precision."""
-        if self.precision != "bfloat16":
+        if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
@@ -66,8 +62,6 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
             f"device {device!r} cannot be used here ({first_line(error)}); try 'cpu'"
         ) from None
     threads = torch.get_num_threads()
-    if device.startswith("cuda"):
-        return Engine(device, precision or "tf32", threads)
     if not device.startswith("cpu"):
         return Engine(device, precision or "float32", threads)
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
@@ -76,7 +70,7 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
 
 
 def reference_engine() -> Engine:
-    """The yardstick of the fast one: float32 and torch's own layers, on the CPU."""
+    """What the fast engine is compared with: float32 and torch's own layers, on the CPU."""
     return Engine("cpu", "float32", torch.get_num_threads())
 
 
@@ -87,34 +81,31 @@ def _default_device() -> str:
 
 
 @contextlib.contextmanager
-def pinned(engine: Engine) -> Iterator[None]:
-    """Compute by `engine` alone, whatever the caller has set.
+def exclusive(engine: Engine) -> Iterator[None]:
+    """Compute by `engine` alone, one run at a time, whatever the caller has set.
 
-    Default dtype and device, threads, gradient mode, autocast and TF32 are put back afterwards.
-    A context is entered only where it changes something: each one costs every call in it time.
+    Random state, default dtype and device, threads, gradient mode and autocast are put back
+    afterwards. A context is entered only where it changes something: each costs every call time.
     """
     kind = torch.device(engine.device).type
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    flags = (torch.backends.cudnn, torch.backends.cuda.matmul) if kind == "cuda" else ()
-    tf32 = [flag.allow_tf32 for flag in flags]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if torch.is_autocast_enabled(kind):
             stack.enter_context(torch.autocast(kind, enabled=False))
+        devices = [engine.device] if kind == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         torch.set_default_dtype(torch.float32)
         torch.set_num_threads(engine.threads)
-        for flag in flags:
-            flag.allow_tf32 = engine.precision == "tf32"
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
             torch.set_num_threads(threads)
-            for flag, allowed in zip(flags, tf32, strict=True):
-                flag.allow_tf32 = allowed
 
 
 def processor(engine: Engine) -> str:
@@ -140,15 +131,3 @@ def _cpu_name() -> str:
             return next(line.split(":")[1].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration, IndexError):
         return platform.processor() or platform.machine()
-
-
-def keep_memory() -> None:
-    """Tell glibc's allocator to keep what is freed; other allocators are left alone.
-
-    A step frees and takes the same megabytes again and again; where they go back to the system,
-    page faults slow it down, most of all where Dask has set the allocator.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes, the largest that every glibc accepts
-        mallopt(M_TRIM_THRESHOLD, 2**30)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models import IMAGE_SIZE
 from utils.augmentation import normalise
-from utils.device import ONE_RUN, Engine, pinned
+from utils.device import Engine, exclusive
 from utils.validation import short_repr
 
 CPU_BATCH, ACCELERATOR_BATCH = 200, 5_000  # images; no effect on the figures
@@ -33,11 +33,8 @@ def predict(
     images = raw_pixels(images)
     device = next(network.parameters()).device
     size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # where every launch costs
-    with (
-        ONE_RUN,
-        pinned(Engine(str(device), threads=torch.get_num_threads())),
-        torch.inference_mode(),
-    ):
+    engine = Engine(str(device), threads=torch.get_num_threads())
+    with exclusive(engine), torch.inference_mode():
         parts = [
             network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
             for part in images.split(size)

@@ -1,11 +1,13 @@
-"""The layers of a network: what each gives, sees and counts, by hand and as PyTorch counts."""
+"""The layers of a network: torchinfo's counts, the receptive field, and the count by hand."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torchinfo import summary
+from torchinfo.layer_info import LayerInfo
 
-from models import Config, SeparableConfig, build
+from models import IMAGE_SIZE, Config, SeparableConfig, build
 
 
 @dataclass(frozen=True)
@@ -13,19 +15,19 @@ class LayerRow:
     """One layer of a network, with the layers without parameters that follow it."""
 
     layer: str
-    output: tuple[int, ...]  # [C, H, W], or [10, 1, 1] at the end
+    output: tuple[int, ...]  # [C, H, W]
     receptive_field: int  # pixels
     formula: str  # parameters by hand, "" for none
-    parameters: int  # as PyTorch counts them
-    multiplications: int = 0  # multiply-accumulates for one image
+    parameters: int  # as torchinfo counts them
+    multiplications: int = 0  # multiply-accumulates of a convolution for one image, by torchinfo
 
     @property
     def spatial(self) -> bool:
-        """Whether it looks at space or mixes channels, and does not merely work on each value."""
+        """Whether it is a convolution or a pool: what a diagram shows as a block."""
         return self.layer.startswith(("conv", "depthwise", "max", "average", "gate"))
 
     def followed_by(self, after: "LayerRow") -> "LayerRow":
-        """The row that has the next one's layers and parameters in it, too."""
+        """A row with the layers and parameters of the next one added."""
         return replace(
             self,
             layer=f"{self.layer}, {after.layer}",
@@ -34,42 +36,37 @@ class LayerRow:
 
 
 def layer_rows(config: Config) -> list[LayerRow]:
-    """The layers of a network in the order data passes them, with receptive field and formula.
+    """The layers of a network in the order of the forward pass.
 
     The receptive field grows by (kernel - 1) * jump at each layer, and the jump, the distance in
     input pixels between neighbouring outputs, multiplies by the stride (Dumoulin and Visin, 2016).
     """
+    with torch.device("meta"):  # shapes alone: nothing is computed, no random number drawn
+        image = torch.empty(1, 1, IMAGE_SIZE, IMAGE_SIZE)
+        counted = summary(build(config), input_data=image, device="meta", depth=9, verbose=0)
     rows: list[LayerRow] = []
     field = jump = 1
-
-    def visit(layer: nn.Module, given: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        nonlocal field, jump
-        kernel, stride = _window(layer, given[0].shape[-1])
+    for info in counted.summary_list:
+        if not info.is_leaf_layer:
+            continue
+        kernel, stride = _window(info)
         field, jump = field + (kernel - 1) * jump, jump * stride
-        count = sum(parameter.numel() for parameter in layer.parameters())
-        work = output[0, 0].numel() * layer.weight.numel() if isinstance(layer, nn.Conv2d) else 0
-        shape = tuple(output.shape[1:])
-        row = LayerRow(_name(layer), shape, field, _formula(layer), count, work)
-        if rows and not (count or row.spatial):
+        work = info.macs if isinstance(info.module, nn.Conv2d) else 0
+        shape = tuple(info.output_size[1:])
+        row = LayerRow(
+            _name(info.module), shape, field, _formula(info.module), info.num_params, work
+        )
+        if rows and not (row.parameters or row.spatial):
             row = rows.pop().followed_by(row)
         rows.append(row)
-
-    with torch.device("meta"):  # shapes alone: nothing is computed, no random number drawn
-        network = build(config)
-        for layer in network.modules():
-            if not list(layer.children()):
-                layer.register_forward_hook(visit)
-        network(torch.empty(2, 1, 28, 28))
     return rows
 
 
-def _window(layer: nn.Module, width: int) -> tuple[int, int]:
-    """Kernel size and stride of a layer whose input is so wide; 1 and 1 if it sees single pixels.
-
-    A gate sees all of its input, and scales it in place.
-    """
-    if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return width, 1
+def _window(info: LayerInfo) -> tuple[int, int]:
+    """Kernel size and stride of a layer; 1 and 1 if it works on single pixels."""
+    layer = info.module
+    if isinstance(layer, nn.AdaptiveAvgPool2d):  # a gate's: it sees its whole input, and scales it
+        return info.input_size[-1], 1
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return 1, 1
     both = layer.kernel_size, layer.stride
@@ -104,7 +101,7 @@ def hand_count(config: Config) -> int:
     """Trainable parameters by formula from the config alone; PyTorch is not asked.
 
     A k x k convolution without bias has k * k * inputs * outputs weights, a batch norm two per
-    channel, a gate two matrices and two biases, and nothing else here has any.
+    channel, a gate two matrices and two biases. No other layer has parameters.
     """
     if isinstance(config, SeparableConfig):
         return _hand_count_separable(config)

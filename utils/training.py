@@ -1,7 +1,7 @@
 """The only training loop of the project: `fit` is a pure function of its arguments.
 
-Images stay uint8 and resident on the device; a batch is indexed, warped and normalised there. No
-step waits for the device: losses and hits add up in tensors that are read once per epoch.
+Images stay uint8 and on the device; a batch is indexed, augmented and normalised there. No step
+waits for the device: losses and correct answers add up in tensors that are read once per epoch.
 """
 
 import copy
@@ -19,16 +19,14 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 import fast
-from fast.graph import GraphedStep, side_stream
 from models import Config, Network, SeparableNetwork, build
 from utils.augmentation import batch, sample_affine
 from utils.data import Dataset, Split, pixel_statistics, split_validation
-from utils.device import ONE_RUN, Engine, best_engine, keep_memory, pinned
+from utils.device import Engine, best_engine, exclusive
 from utils.evaluation import accuracy, confusion_matrix, predict
 from utils.recipes import Recipe, learning_rate
 from utils.validation import NotNegative, OneLineError, Percent, Positive, Seed, check, checked
 
-PROGRESS = 20  # steps between two reports
 REMEDY = "lower the learning rate, or check the inputs"
 
 
@@ -40,9 +38,9 @@ class NonFiniteLossError(OneLineError, RuntimeError):
 class EpochRow:
     """What one epoch measured. Accuracies in percent; None where there was no such split.
 
-    Train loss and accuracy are the running figures of the epoch: dropout and warps on, weights
-    moving. Validation and test figures are taken in float32 at the epoch's end, on the averaged
-    weights where the recipe averages them. Losses are in nats.
+    Train loss and accuracy are the running figures of the epoch: with dropout and augmentation,
+    while the weights change. Validation and test figures are measured in float32 at the epoch's
+    end, with the averaged weights where the recipe has an EMA. Losses are in nats.
     """
 
     epoch: Positive
@@ -61,12 +59,11 @@ class Trained:
     """What `fit` returns."""
 
     history: list[EpochRow]
-    # Plain, on the CPU, in evaluation mode; the averaged weights if there are any.
+    # In torch's own layers, on the CPU, in evaluation mode; the averaged weights if there are any.
     network: Network | SeparableNetwork
-    statistics: tuple[float, float]  # mean and SD of the pixels (scale 0..1) it normalises with
+    statistics: tuple[float, float]  # mean and std of the pixels (scale 0..1) to normalise with
     engine: Engine
     confusion: list[list[int]] | None  # [true][predicted] after the last epoch, if measured
-    interrupted: bool
     seconds: float
 
 
@@ -79,24 +76,21 @@ def fit(
     engine: Engine | None = None,
     measure_test: bool = True,
     report: Callable[[EpochRow], None] = lambda row: None,
-    progress: Callable[[float], None] = lambda epochs: None,
 ) -> Trained:
     """Train one network by one recipe; on a CPU the same arguments give the same bits.
 
-    Bit-for-bit holds on one machine with one `Engine`; CUDA's kernels may sum in another order.
-    Ctrl-C ends the run cleanly: the epochs so far come back with `interrupted` set. Nothing here
-    reads the test set but the measurement at the end of an epoch, and `measure_test=False` removes
-    that, too.
+    Bit for bit holds on one machine with one `Engine`; CUDA's kernels may sum in another order.
+    The test set is measured at the end of each epoch and used for nothing else, but by the schedule
+    "plateau on test"; `measure_test=False` leaves it out.
 
     Args:
         config: the network.
         recipe: how to train it.
         data: from `utils.data.load_mnist`.
-        seed: of weights, order of batches, warps and dropout.
+        seed: of initial weights, order of batches, augmentation and dropout.
         engine: where to compute; default `best_engine()`.
         measure_test: whether to measure the test split after each epoch.
         report: called with each finished epoch.
-        progress: called now and then with the epochs done so far, a fraction; costs no wait.
 
     Raises:
         ValueError: for a seed out of range, a batch larger than the training split, or a split
@@ -105,54 +99,47 @@ def fit(
     """
     check(Seed, seed, "seed")
     engine = engine or best_engine()
-    cuda = [engine.device] if engine.device.startswith("cuda") else []
-    history, interrupted, started = [], False, time.perf_counter()
-    with (
-        ONE_RUN,
-        pinned(engine),
-        torch.random.fork_rng(devices=cuda),
-        side_stream(engine.device),
-    ):
+    started = time.perf_counter()
+    with exclusive(engine):
         train, validation = data.train, None
         if recipe.validation:
             train, validation = split_validation(train, recipe.held_out)
         test = data.test if measure_test else None
         _check_sizes(recipe, train, validation, test)
-        keep_memory()
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
-        trainer.progress = progress
         validation, test = _on(engine, validation), _on(engine, test)
-        try:
-            for epoch in range(1, recipe.epochs + 1):
-                history.append(trainer.epoch(epoch, validation, test))
-                report(history[-1])
-        except KeyboardInterrupt:
-            interrupted = True
+        history = []
+        for epoch in range(1, recipe.epochs + 1):
+            history.append(trainer.epoch(epoch, validation, test))
+            report(history[-1])
         return Trained(
             history,
             trainer.plain_network(),
             trainer.statistics,
             engine,
             trainer.confusion,
-            interrupted,
             time.perf_counter() - started,
         )
 
 
 class Trainer:
-    """One run's state: network, optimizer, schedule, average, data on the device."""
+    """One run's state: network, optimizer, schedule, EMA, data on the device."""
 
     def __init__(self, config: Config, recipe: Recipe, train: Split, engine: Engine, seed: int):
         self.config, self.recipe, self.engine = config, recipe, engine
-        self.network = build(config)
-        if engine.fused:
-            fast.fuse(self.network)
-        self.network.to(engine.device, memory_format=engine.memory_format)
         self.images, self.labels = train.images.to(engine.device), train.labels.to(engine.device)
         self.statistics = pixel_statistics(train.images)
         self.steps_per_epoch = -(-len(train) // recipe.batch_size)
         self.generator = torch.Generator(engine.device).manual_seed(seed)
+        self.network = build(config)
+        self.make_batch = batch
+        # The one place where compiled code comes in, at the same results up to rounding.
+        if engine.fused:
+            fast.fuse(self.network)
+        if recipe.augments and engine.device.startswith("cpu") and fast.usable():
+            self.make_batch = fast.augmented_batch
+        self.network.to(engine.device, memory_format=engine.memory_format)
         self.parameters = list(self.network.parameters())
         self.optimizer = _optimizer(self.parameters, recipe, engine)
         self.plateau = None
@@ -160,35 +147,29 @@ class Trainer:
             self.plateau = lr_scheduler.ReduceLROnPlateau(
                 self.optimizer, factor=recipe.decay, patience=recipe.patience
             )
-        self.average = ModelEMA(self.network, recipe) if recipe.ema_decay else None
-        self.measured = self.average.network if self.average else self.network
+        self.ema = ModelEMA(self.network, recipe.ema_decay) if recipe.ema_decay else None
+        self.measured = self.ema.network if self.ema else self.network
         self.confusion: list[list[int]] | None = None  # of the test set, as last measured
-        self.sums = torch.zeros(2, device=engine.device)  # of an epoch: losses, hits
-        self.progress: Callable[[float], None] = lambda epochs: None
-        self.one_step = self.step
-        if engine.graph:
-            self.one_step = GraphedStep(self.step, self.optimizer, recipe.batch_size)
+        self.sums = torch.zeros(2, device=engine.device)  # of an epoch: losses, correct answers
 
     def epoch(self, epoch: int, validation: Split | None, test: Split | None) -> EpochRow:
         """Train epoch number `epoch` (from 1), then measure."""
         started = time.perf_counter()
         first_rate = self.set_rate((epoch - 1) * self.steps_per_epoch)
         train_loss, train_accuracy = self.train_epoch(epoch)
-        checked_on = measured = (None, None)
+        validated = tested = (None, None)
         if validation is not None:
-            checked_on, _ = self._measure(validation)
+            validated, _ = self._measure(validation)
         if test is not None:
-            measured, self.confusion = self._measure(test)
-        losses = [loss for loss in (checked_on[0], measured[0]) if loss is not None]
+            tested, self.confusion = self._measure(test)
+        losses = [loss for loss in (validated[0], tested[0]) if loss is not None]
         if not all(map(math.isfinite, losses)):
             raise NonFiniteLossError(f"loss is not finite after epoch {epoch}; {REMEDY}")
         if self.plateau:
             on_test = self.recipe.schedule == "plateau on test"
-            self.plateau.step((measured if on_test else checked_on)[0])
+            self.plateau.step((tested if on_test else validated)[0])
         seconds = time.perf_counter() - started
-        return EpochRow(
-            epoch, first_rate, train_loss, train_accuracy, *checked_on, *measured, seconds
-        )
+        return EpochRow(epoch, first_rate, train_loss, train_accuracy, *validated, *tested, seconds)
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the training split; returns mean loss and accuracy in percent.
@@ -198,57 +179,53 @@ class Trainer:
         """
         size, count = self.recipe.batch_size, len(self.labels)
         order = torch.randperm(count, generator=self.generator, device=self.engine.device)
-        warps, losses = None, []
+        matrices, losses = None, []
         if self.recipe.augments:
-            calm = epoch > self.recipe.epochs - self.recipe.calm_epochs
-            strength = self.recipe.calm if calm else 1.0
-            warps = sample_affine(self.recipe, count, self.generator, strength)
+            reduced = epoch > self.recipe.epochs - self.recipe.calm_epochs
+            magnitude = self.recipe.calm if reduced else 1.0
+            matrices = sample_affine(self.recipe, count, self.generator, magnitude)
         self.sums.zero_()
         self.network.train()
         for step in range(self.steps_per_epoch):
             self.set_rate((epoch - 1) * self.steps_per_epoch + step)
-            if step % PROGRESS == 0:
-                self.progress(epoch - 1 + step / self.steps_per_epoch)
             chosen = slice(step * size, (step + 1) * size)
-            losses.append(self.one_step(order[chosen], None if warps is None else warps[chosen]))
+            losses.append(self.step(order[chosen], None if matrices is None else matrices[chosen]))
         finite = torch.stack(losses).isfinite()  # the epoch's one wait for the device
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
             raise NonFiniteLossError(f"loss is not finite at epoch {epoch}, step {step}; {REMEDY}")
-        loss_sum, hits = self.sums.tolist()
-        return loss_sum / count, 100 * hits / count
+        loss_sum, n_correct = self.sums.tolist()
+        return loss_sum / count, 100 * n_correct / count
 
-    def set_rate(self, step: int) -> float:
-        """The learning rate of a step of the run, from 0; only "plateau" sets it by itself."""
-        group = self.optimizer.param_groups[0]
-        if not self.plateau:
-            group["lr"] = learning_rate(self.recipe, step, self.steps_per_epoch)
-        return group["lr"]
-
-    def step(self, index: Tensor, warps: Tensor | None) -> Tensor:
+    def step(self, index: Tensor, matrices: Tensor | None) -> Tensor:
         """One optimizer step on the images at `index`; returns the loss, on the device."""
-        images, labels = self._batch(index, warps), self.labels[index]
+        images = self.make_batch(self.images, index, matrices, self.statistics)
+        images, labels = (
+            images.contiguous(memory_format=self.engine.memory_format),
+            self.labels[index],
+        )
         with self.engine.autocast():
             log_probabilities = self.network(images).float()
         torch.clear_autocast_cache()  # an outer autocast would keep last step's weights
-        # Not nll_loss: a second log-softmax changes nothing, but the last bits of every record.
+        # The same number as nll_loss, as a second log-softmax changes nothing but the last bits;
+        # those are in every record, so it stays.
         loss = F.cross_entropy(log_probabilities, labels)
         for parameter in self.parameters:
             parameter.grad = None  # zero_grad, without its bookkeeping
         loss.backward()
         self.optimizer.step()
-        if self.average:
-            self.average.update()
-        hits = (log_probabilities.detach().argmax(1) == labels).sum()
-        self.sums += torch.stack([loss.detach() * len(index), hits])
+        if self.ema:
+            self.ema.update()
+        n_correct = (log_probabilities.detach().argmax(1) == labels).sum()
+        self.sums += torch.stack([loss.detach() * len(index), n_correct])
         return loss.detach()
 
-    def _batch(self, index: Tensor, warps: Tensor | None) -> Tensor:
-        if warps is not None and self.engine.device.startswith("cpu") and fast.usable():
-            images = fast.augmented_batch(self.images, index, warps, self.statistics)
-        else:
-            images = batch(self.images, index, warps, self.statistics)
-        return images.contiguous(memory_format=self.engine.memory_format)
+    def set_rate(self, step: int) -> float:
+        """The learning rate of a step of the run, from 0; only a plateau schedule sets its own."""
+        group = self.optimizer.param_groups[0]
+        if not self.plateau:
+            group["lr"] = learning_rate(self.recipe, step, self.steps_per_epoch)
+        return group["lr"]
 
     def _measure(self, split: Split) -> tuple[tuple[float, float], list[list[int]]]:
         """Loss and accuracy (percent) of the measured weights, in float32, and the confusion."""
@@ -266,22 +243,22 @@ class Trainer:
 
 
 class ModelEMA:
-    """An exponential moving average of weights and batch statistics.
+    """An exponential moving average (EMA) of weights and batch statistics.
 
     Like torch.optim.swa_utils.AveragedModel, which counts its updates in a tensor that it copies
-    to the device at every step; a plain number needs no such wait.
+    to the device at every step; a plain number needs no such wait. The first weights are taken as
+    they are.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe):
+    def __init__(self, network: nn.Module, decay: float):
         self.network = copy.deepcopy(network)
-        self.recipe, self.updates = recipe, 0
+        self.decay, self.updates = decay, 0
         self.tensors, self.current = _floating(self.network), _floating(network)
 
     def update(self) -> None:
-        """Take the weights after one more step in; the first ones are taken as they are."""
-        decay = self.recipe.ema_decay if self.updates else 0.0
-        if decay:
-            torch._foreach_lerp_(self.tensors, self.current, 1 - decay)
+        """Include the weights after one more step."""
+        if self.updates:
+            torch._foreach_lerp_(self.tensors, self.current, 1 - self.decay)
         else:
             torch._foreach_copy_(self.tensors, self.current)
         self.updates += 1
@@ -296,7 +273,7 @@ def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.
     fused = torch.device(engine.device).type in ("cpu", "cuda")
     common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": fused}
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **common, capturable=engine.graph)
+        return torch.optim.AdamW(parameters, **common)
     momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
     return torch.optim.SGD(parameters, **common, **momentum)
 
@@ -319,5 +296,5 @@ def _check_sizes(recipe: Recipe, train: Split, validation: Split | None, test: S
 
 
 def _on(engine: Engine, split: Split | None) -> Split | None:
-    """The split with its images on the engine's device; labels stay, figures are added up there."""
+    """The split with its images on the engine's device; labels stay on the CPU."""
     return Split(split.images.to(engine.device), split.labels) if split else None
