@@ -121,10 +121,9 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         try:
             cluster = address
             if address is None:
-                with _signals_held_back():
+                with _undisturbed():
                     cluster = stack.enter_context(_local_cluster(workers))
-            client = Client(cluster, timeout=PATIENCE, set_as_default=False)
-            stack.enter_context(client)
+            client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
             if address is None:
                 raise ClusterError(f"no workers can be started here: {first_line(error)}") from None
@@ -148,20 +147,28 @@ def _local_cluster(workers: int | None) -> LocalCluster:
 
 
 @contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Within, a terminal's signals wait; processes that are started do not get them at all.
+def _undisturbed() -> Iterator[None]:
+    """Within, an interrupt waits for the end of the block, and no process that is started gets it.
 
-    A terminal sends them to every process: one that is still importing would show a traceback.
+    A terminal sends it to all processes, of which one that still imports would show a traceback.
     """
-    block = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
-    signals = INTERRUPTS - {signal.SIGTERM}  # by which Dask ends its workers
-    block(signal.SIG_BLOCK, signals)
+    heard: list[int] = []
+    kept = {number: signal.getsignal(number) for number in INTERRUPTS}
+    for number in INTERRUPTS:
+        signal.signal(number, lambda number, _: heard.append(number))
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+    of_terminals = INTERRUPTS - {signal.SIGTERM}  # by which Dask ends its workers
+    mask(signal.SIG_BLOCK, of_terminals)  # threads and processes inherit it
+    resource_tracker.ensure_running()  # now, since it unblocks SIGINT
+    mask(signal.SIG_BLOCK, of_terminals)
     try:
-        resource_tracker.ensure_running()  # now, since it unblocks SIGINT
-        block(signal.SIG_BLOCK, signals)
         yield
     finally:
-        block(signal.SIG_UNBLOCK, signals)
+        mask(signal.SIG_UNBLOCK, of_terminals)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _check_workers(client: Client) -> None:
