@@ -78,7 +78,7 @@ gpu: env  ## measure all that needs a CUDA device, in one go
 
 evidence: env  ## train what records/ lacks of every run that the study wants, then measure all again
 	$(PY) -m study.sweep --models all --store records
-	$(PY) -m study.evidence
+	$(PY) -m study.verdict --records records --verify
 
 mutants: env  ## plant bugs, and see that a named test catches each
 	$(PY) -m tools.mutants

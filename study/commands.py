@@ -1,7 +1,6 @@
 """What the command lines share: an expected error, or an interrupt, is one line."""
 
 import atexit
-import contextlib
 import os
 import signal
 import sys
@@ -25,8 +24,6 @@ def status(main: Callable[[], int]) -> int:
     for number in INTERRUPTS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _interrupt)
-    with contextlib.suppress(AttributeError):  # no stdout
-        sys.stdout.reconfigure(errors="replace")  # letters that a terminal lacks
     try:
         try:
             code = main()

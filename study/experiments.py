@@ -59,6 +59,7 @@ FIRST = Recipe(
 )  # fmt: skip
 STEPS = {"schedule": "step", "learning_rate": 0.1, "milestones": (10, 13)}
 LINEAR = {"schedule": "linear", "learning_rate": 0.2, "milestones": ()}
+CHOSEN = replace(FIRST, **STEPS, validation=False)
 SEARCHED = replace(FIRST, **STEPS, held_out=10_000)
 ADAMW = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.01, "warm_up": 0.5,
          "batch_size": 128, "schedule": "linear", "milestones": (), "nesterov": False}  # fmt: skip
@@ -78,6 +79,8 @@ WITH_ITS_SCHEDULE = {
     "rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False,
 }  # fmt: skip
 
+SMALL, SIZE_16 = "small-trial-recipe", "small-trial-recipe-size-16"  # bases of many
+
 QUEUE: tuple[Experiment, ...] = (
     # The ten.
     Experiment("1", "models", FIVE, config=MODELS[1], recipe=RECIPES["constant"], model=1),
@@ -91,12 +94,9 @@ QUEUE: tuple[Experiment, ...] = (
     Experiment("9", "models", TEN, config=MODELS[9], recipe=RECIPES["plateau"], model=9),
     Experiment("10", "models", TEN, config=MODELS[10], recipe=RECIPES["plateau"], model=10),
     # What the first search chose, on all 60,000 images.
-    Experiment("9-steps", "ablations", THREE, config=MODELS[9], model=9,
-               recipe=replace(FIRST, **STEPS, validation=False)),
-    Experiment("10-steps", "ablations", THREE, config=MODELS[10], model=10,
-               recipe=replace(FIRST, **STEPS, validation=False)),
-    Experiment("9-short", "ablations", FIVE, config=MODELS[9], model=9,
-               recipe=replace(FIRST, epochs=10, validation=False)),
+    Experiment("9-steps", "ablations", THREE, config=MODELS[9], recipe=CHOSEN, model=9),
+    Experiment("10-steps", "ablations", THREE, config=MODELS[10], recipe=CHOSEN, model=10),
+    Experiment("9-short", "ablations", FIVE, "9-steps", {**LINEAR, "epochs": 10}),
     # Ideas for the finals. Each changes one thing of its base; docs/plan.md has the rule by which
     # they are taken.
     Experiment("10-trial-base", "trials", THREE, config=MODELS[10], recipe=SEARCHED, model=10),
@@ -131,36 +131,31 @@ QUEUE: tuple[Experiment, ...] = (
     trial("small-trial-recipe", "small-trial-base",
           "network 10's: wider warps, as strong to the end, batches of 64",
           {**WIDER, "calm_epochs": 0, "batch_size": 64}, taken=True),
-    trial("small-trial-recipe-one-norm", "small-trial-recipe", "one batch norm a block, not two",
+    trial("small-trial-recipe-one-norm", SMALL, "one batch norm a block, not two",
           {"inner_norm": False}),
-    trial("small-trial-recipe-calm", "small-trial-recipe", *CALM),
-    trial("small-trial-recipe-growing", "small-trial-recipe", "10, 14 and 17 channels, not 14",
+    trial("small-trial-recipe-calm", SMALL, *CALM),
+    trial("small-trial-recipe-growing", SMALL, "10, 14 and 17 channels, not 14",
           {"channels": (10, 14, 17)}),
-    trial("small-trial-recipe-early", "small-trial-recipe", "4 blocks at 14x14, 2 at 7x7",
-          {"blocks": (1, 4, 2)}),
-    trial("small-trial-recipe-size-16", "small-trial-recipe", "16 channels, not 14",
-          {"channels": (16, 16, 16)}),
+    trial("small-trial-recipe-early", SMALL, "4 blocks at 14x14, 2 at 7x7", {"blocks": (1, 4, 2)}),
+    trial("small-trial-recipe-size-16", SMALL, "16 channels, not 14", {"channels": (16, 16, 16)}),
     # Round 3, on 16 channels. In round 2 the warped training images were learned as well as network
     # 10 learns them, the held-out ones less well: so ideas against memorising.
-    trial("small-trial-recipe-size-16-stronger", "small-trial-recipe-size-16",
+    trial("small-trial-recipe-size-16-stronger", SIZE_16,
           "stronger warps: 15 degrees, shift 8 %, zoom 10 %, shear 8 degrees", STRONGER),
-    trial("small-trial-recipe-size-16-rate", "small-trial-recipe-size-16", *FASTER),
-    trial("small-trial-recipe-size-16-decay", "small-trial-recipe-size-16",
+    trial("small-trial-recipe-size-16-rate", SIZE_16, *FASTER),
+    trial("small-trial-recipe-size-16-decay", SIZE_16,
           "weight decay 0.1 instead of 0.01", {"weight_decay": 0.1}),
-    trial("small-trial-recipe-size-16-batch-32", "small-trial-recipe-size-16", "batches of 32",
-          {"batch_size": 32}),
+    trial("small-trial-recipe-size-16-batch-32", SIZE_16, "batches of 32", {"batch_size": 32}),
     # Round 4: none of them helped, so the other way round, images that are easier to learn.
-    trial("small-trial-recipe-size-16-narrow", "small-trial-recipe-size-16", *NARROWER),
-    trial("small-trial-recipe-size-16-calm", "small-trial-recipe-size-16", *CALM),
+    trial("small-trial-recipe-size-16-narrow", SIZE_16, *NARROWER),
+    trial("small-trial-recipe-size-16-calm", SIZE_16, *CALM),
     # Round 5: a parameter-free idea of the field that had not been tried.
-    trial("small-trial-recipe-size-16-skip", "small-trial-recipe-size-16",
+    trial("small-trial-recipe-size-16-skip", SIZE_16,
           "blocks add to what they are given (skip)", {"skip": True}),
-    trial("small-trial-recipe-size-18", "small-trial-recipe", "18 channels, not 14",
-          {"channels": (18, 18, 18)}),
-    trial("small-trial-recipe-size-20", "small-trial-recipe", "20 channels, not 14",
+    trial("small-trial-recipe-size-18", SMALL, "18 channels, not 14", {"channels": (18, 18, 18)}),
+    trial("small-trial-recipe-size-20", SMALL, "20 channels, not 14",
           {"channels": (20, 20, 20)}, taken=True),
-    trial("small-trial-recipe-size-22", "small-trial-recipe", "22 channels, not 14",
-          {"channels": (22, 22, 22)}),
+    trial("small-trial-recipe-size-22", SMALL, "22 channels, not 14", {"channels": (22, 22, 22)}),
     trial("small-trial-recipe-size-20-calm", "small-trial-recipe-size-20", *CALM, taken=True),
     # Round 6: narrower warps gained enough on 16 channels; with 18, and further the same way.
     trial("small-trial-recipe-size-18-narrow", "small-trial-recipe-size-18", *NARROWER),
@@ -206,10 +201,8 @@ QUEUE: tuple[Experiment, ...] = (
     Experiment("10-gates", "ablations", TEN, "10-final", {"squeeze_excitation": 4}),
     Experiment("10-wider", "ablations", TEN, "10-final", {"edges": (12, 12), "late": (10, 13)}),
     # Ideas asked for the log alone, after the finals: they choose nothing.
-    trial("small-trial-recipe-size-12", "small-trial-recipe", "12 channels, not 14",
-          {"channels": (12, 12, 12)}),
-    trial("small-trial-recipe-size-10", "small-trial-recipe", "10 channels, not 14",
-          {"channels": (10, 10, 10)}),
+    trial("small-trial-recipe-size-12", SMALL, "12 channels, not 14", {"channels": (12, 12, 12)}),
+    trial("small-trial-recipe-size-10", SMALL, "10 channels, not 14", {"channels": (10, 10, 10)}),
     trial("10-trial-adamw-wider-average", "10-trial-adamw-wider", *LONGER),
     trial("10-trial-adamw-wider-batch-64-silu", "10-trial-adamw-wider-batch-64", *SILU),
     Experiment("9-trial-base", "trials", THREE, config=MODELS[9], recipe=SEARCHED, model=9),
@@ -249,15 +242,10 @@ def _resolved(entry: Experiment, known: dict[str, Experiment]) -> Experiment:
     """The entry with its base's network, recipe and model, changed as it says."""
     if not entry.base:
         return entry
-    base, changes = known[entry.base], entry.changes
-    network = {name: value for name, value in changes.items() if hasattr(base.config, name)}
-    recipe = {name: value for name, value in changes.items() if name not in network}
-    return replace(
-        entry,
-        config=replace(base.config, **network),
-        recipe=replace(base.recipe, **recipe),
-        model=base.model,
-    )
+    base, given = known[entry.base], entry.changes.items()
+    config = replace(base.config, **{k: v for k, v in given if hasattr(base.config, k)})
+    recipe = replace(base.recipe, **{k: v for k, v in given if not hasattr(base.config, k)})
+    return replace(entry, config=config, recipe=recipe, model=base.model)
 
 
 EXPERIMENTS: dict[str, Experiment] = {}

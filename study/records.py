@@ -28,8 +28,7 @@ Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], CoerceTuple]
 class Run:
     """A wanted run: everything that decides its result but the data."""
 
-    # Of its experiment; no part of the key.
-    name: Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=100)]
+    name: Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=100)]  # no part of the key
     config: Config
     recipe: Recipe
     seed: Seed = 0
@@ -52,13 +51,8 @@ class Run:
         Fields at their defaults are left out, so that a new field with a neutral default changes
         no key.
         """
-        identity = {
-            "config": _off_default(self.config),
-            "recipe": _off_default(self.recipe),
-            "seed": self.seed,
-            "data": data_checksum,
-            "engine": engine_version,
-        }
+        identity = {"config": _off_default(self.config), "recipe": _off_default(self.recipe)}
+        identity |= {"seed": self.seed, "data": data_checksum, "engine": engine_version}
         identity |= {} if self.measure_test else {"test": False}
         identity |= {"reference": True} if self.reference else {}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -26,9 +26,9 @@ def runs(
 ) -> list[Record]:
     """The records of an experiment, one per seed: replayed and verified, or trained now.
 
-    Every record's seal is checked, and the first network that is kept is measured again.
-    Prints one line for all that are replayed, and a line per epoch while one trains. A changed
-    recipe or network makes another experiment, whose records serve as any other's do.
+    Every record's seal is checked, and the first network that is kept is measured again. Prints
+    one line for all that are replayed, and a line per epoch while one trains. A changed recipe or
+    network that the study has under another name is replayed under that.
 
     Args:
         experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
@@ -47,11 +47,8 @@ def runs(
     data = load_mnist() if data is None else data
     if not isinstance(data, Dataset):
         raise ValueError(f"data: expected what load_mnist() returns, not {short_repr(data)}")
-    stored = load_all()
-    pairs = [
-        (run, stored.get(run.key(data.checksum)))
-        for run in wanted_runs(experiment, seeds, recipe=recipe, config=config)
-    ]
+    stored, wanted = load_all(), wanted_runs(experiment, seeds, recipe=recipe, config=config)
+    pairs = [(run, stored.get(run.key(data.checksum))) for run in wanted]
     if seeds is None:
         pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
     replayed = [record for _, record in pairs if record]
@@ -73,26 +70,21 @@ def wanted_runs(
 ) -> list[Run]:
     """What `runs` looks for, each seed once; arguments and errors as there."""
     named = get_experiment(experiment)
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(f"unknown recipe {recipe!r}; the recipes are {', '.join(RECIPES)}")
-        recipe = RECIPES[recipe]
-    changed = dataclasses.replace(
-        named,
-        recipe=_changed("recipe", named.recipe, recipe),
-        config=_changed("config", named.config, config),
-    )
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; the recipes are {', '.join(RECIPES)}")
+    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    recipe = _changed("recipe", named.recipe, recipe)
+    config = _changed("config", named.config, config)
+    changed = dataclasses.replace(named, recipe=recipe, config=config)
     if seeds is None:
         seeds = named.seeds if changed == named else (0,)
     elif isinstance(seeds, bytes) or not isinstance(seeds, Iterable):
         seeds = (seeds,)
-    seeds = [check(Seed, seed, "seed") for seed in seeds]
+    seeds = dict.fromkeys(check(Seed, seed, "seed") for seed in seeds)
     if not seeds:
         raise ValueError("seeds: there is none; give one or more, such as 0 or range(3)")
-    return [
-        Run(_name(str(experiment), changed), seed=seed, **_settings(changed))
-        for seed in dict.fromkeys(seeds)
-    ]
+    name = _name(str(experiment), changed)
+    return [Run(name, seed=seed, **_settings(changed)) for seed in seeds]
 
 
 def named_rightly(run: Run) -> bool:
@@ -142,15 +134,11 @@ def _seeds(records: list[Record]) -> str:
 
 def epoch_line(row: EpochRow) -> str:
     """One printed line for a finished epoch."""
-    validation = test = ""
-    if row.validation_accuracy is not None:
-        validation = f"  validation {row.validation_accuracy:5.2f} %"
-    if row.test_accuracy is not None:
-        test = f"  test {row.test_accuracy:5.2f} %"
-    return (
-        f"epoch {row.epoch:2d}  lr {row.learning_rate:.5f}  train {row.train_accuracy:5.2f} %"
-        f"{validation}{test}  {row.seconds:5.1f} s"
-    )
+    parts = [f"epoch {row.epoch:2d}  lr {row.learning_rate:.5f}"]
+    for split in ("train", "validation", "test"):
+        if (accuracy := getattr(row, f"{split}_accuracy")) is not None:
+            parts.append(f"{split} {accuracy:5.2f} %")
+    return "  ".join([*parts, f"{row.seconds:5.1f} s"])
 
 
 def recorded(
@@ -167,16 +155,12 @@ def recorded(
         RecordError: if a record is damaged.
     """
     names = (names,) if isinstance(names, str | int) else names
-    checksum, stored = load_mnist().checksum, load_all(folders)
-    found = {}
+    checksum, stored, found = load_mnist().checksum, load_all(folders), {}
     for name in map(str, names or (*MODELS, *FINALS)):
         keys = [run.key(checksum) for run in wanted_runs(name)]
-        found[name] = [stored[key] for key in keys if key in stored]
-        if not found[name] and names is None and name in FINALS:
-            del found[name]
-        elif not found[name]:
-            raise ValueError(
-                f"no run of {name} is recorded; train some: "
-                f"python -m study.sweep --models {name} --store records"
-            )
+        if records := [stored[key] for key in keys if key in stored]:
+            found[name] = records
+        elif names is not None or name not in FINALS:
+            train = f"python -m study.sweep --models {name} --store records"
+            raise ValueError(f"no run of {name} is recorded; train some: {train}")
     return found

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import io
 import math
 import os
@@ -16,6 +15,8 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy
@@ -68,26 +69,13 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
     """
     found: dict[str, Record] = {}
     for folder in record_folders() if folders is None else folders:
-        for path in _records_in(folder):
+        if not folder.is_dir() and (folder.exists() or folder not in (STUDY, runs_folder())):
+            raise RecordError(f"{folder} is not there, or no folder; expected a folder of records")
+        for path in sorted(folder.rglob("seed-*.json")):
             record = load(path)
             found.setdefault(record.key, record)
     order = sorted(found.values(), key=lambda r: (r.run.model or math.inf, r.run.name, r.run.seed))
     return {record.key: record for record in order}
-
-
-def _records_in(folder: Path) -> list[Path]:
-    """The records of a folder; unlike `Path.rglob`, it does not pass over unreadable folders."""
-    if folder in (STUDY, runs_folder()) and not os.path.lexists(folder):
-        return []  # nothing was stored yet
-
-    def refuse(error: OSError) -> None:
-        raise RecordError(
-            f"{error.filename} cannot be read ({error.strerror}); expected a folder of records"
-        ) from None
-
-    walk = os.walk(folder, onerror=refuse)
-    paths = (Path(inside, name) for inside, _, names in walk for name in names)
-    return sorted(path for path in paths if path.match("seed-*.json"))
 
 
 def load(path: Path) -> Record:
@@ -98,8 +86,6 @@ def load(path: Path) -> Record:
     """
     try:
         status = path.stat()
-        if not path.is_file():
-            raise RecordError(f"record {path} is no file; remove it")
         return _load(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise RecordError(f"record {path} cannot be read: {error.strerror}") from None
@@ -131,25 +117,21 @@ def load_network(record: Record) -> Network | SeparableNetwork:
     if not isinstance(record, Record):
         raise ValueError(f"expected a record, as runs() returns, not {short_repr(record)}")
     path = record.weights_path
-    if not os.path.lexists(path):
+    if not path.exists():
         raise RecordError(
             f"{path} is not there; weights are kept for seed 0 of each experiment and for all "
             "seeds of finals, for no search, trial or reference"
         )
-    if not path.is_file():
-        raise damaged(path, "it is no file")  # but a pipe, say, which would be waited for
     try:
-        content = io.BytesIO(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        with numpy.load(content, allow_pickle=False) as arrays:
+        with numpy.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         if weights_checksum(state) != record.weights_sha256:
             raise ValueError("the weights are not those of the record")
         with torch.device("meta"):
             network = build(record.run.config)
         network.load_state_dict(state, assign=True)
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # zip and array readers raise a dozen kinds at damaged bytes
         raise damaged(path, first_line(error)) from None
     # The layout in which a CPU convolves fastest, above all each channel alone.
@@ -173,7 +155,7 @@ def verify(record: Record, data: Dataset) -> bool:
         RecordError: if the weights are damaged, or the accuracy differs by more than 3 images of
             10,000.
     """
-    if record.confusion is None or not os.path.lexists(record.weights_path):
+    if record.confusion is None or not record.weights_path.exists():
         return False
     test = data.test
     found = int(correct(load_network(record), test.images, test.labels, record.statistics).sum())
@@ -213,10 +195,7 @@ def computed(
             f"interrupted {run.title}; finished runs stay, the same call trains this one again"
         ) from None
     state = result.network.state_dict()
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
+    versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
     record = Record(
         key=run.key(data.checksum),
         run=run,
@@ -228,7 +207,7 @@ def computed(
         engine_version=ENGINE_VERSION,
         engine=result.engine,
         processor=processor(result.engine),
-        versions=versions,
+        versions={"python": platform.python_version(), **versions},
         seconds=result.seconds,
         weights_sha256=weights_checksum(state),
     )

@@ -26,7 +26,6 @@ from study.commands import INTERRUPTS, status
 from study.experiments import EXPERIMENTS, get_experiment
 from study.records import Record, Run
 from study.runs import wanted_runs
-from study.statistics import spread
 from study.store import RecordError, check_writable, computed, load_all, runs_folder, save
 from utils.data import Dataset, load_mnist
 from utils.device import ENGINE_VERSION
@@ -58,7 +57,7 @@ def sweep(
 ) -> list[str]:
     """Train every run that `folder` has no record of; returns the failures, one line each.
 
-    Prints a line per finished run (on a terminal also a bar) and one per experiment at the end.
+    Prints a line per finished run; on a terminal there is a bar, too.
 
     Args:
         wanted: the runs.
@@ -75,38 +74,26 @@ def sweep(
     check_writable(folder)
     stored = load_all([folder])
     by_key = {run.key(data.checksum): run for run in wanted}
-    todo = {key: run for key, run in by_key.items() if key not in stored}
+    todo = [run for key, run in by_key.items() if key not in stored]
     print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
-    if todo:
-        shown = {"total": len(todo), "unit": "run", "disable": not sys.stderr.isatty()}
-        with connected(address, workers) as client, tqdm(**shown) as bar:
-            for done, (key, made) in enumerate(trained(client, todo, data), start=1):
-                if failure := _stored(made, folder):
-                    failures.append(failure)
-                outcome = f"FAILED {failure}" if failure else f"{todo[key].title} is trained"
-                bar.write(f"{done:4d} of {len(todo)} runs: {outcome}", file=sys.stdout)
-                sys.stdout.flush()
-                bar.update()
-    groups: dict[str, list[Record]] = {}
-    for key, record in load_all([folder]).items():
-        if key in by_key:
-            groups.setdefault(record.run.name, []).append(record)
-    for name, group in groups.items():
-        split = "test" if group[0].run.measure_test else "validation"
-        accuracies = spread([getattr(run.history[-1], f"{split}_accuracy") for run in group])
-        seconds = sum(run.seconds for run in group) / len(group)
-        print(f"{name:24s} final {split} accuracy {accuracies}, a run {seconds:.0f} s")
+    shown = {"total": len(todo), "unit": "run", "disable": not (todo and sys.stderr.isatty())}
+    with (
+        connected(address, workers) if todo else contextlib.nullcontext() as client,
+        tqdm(**shown) as bar,
+    ):
+        for done, (run, made) in enumerate(trained(client, todo, data), start=1):
+            outcome = f"{run.title} is trained"
+            try:
+                if isinstance(made, str):
+                    raise RecordError(made)
+                save(*made, folder)
+            except RecordError as error:
+                outcome = f"FAILED {error}"
+                failures.append(str(error))
+            bar.write(f"{done:4d} of {len(todo)} runs: {outcome}", file=sys.stdout)
+            sys.stdout.flush()
+            bar.update()
     return failures
-
-
-def _stored(made: Made, folder: Path) -> str | None:
-    """Store what a worker made; returns what went wrong there or here."""
-    if isinstance(made, str):
-        return made
-    try:
-        save(*made, folder)
-    except RecordError as error:
-        return str(error)
 
 
 @contextlib.contextmanager
@@ -116,13 +103,15 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
     Raises:
         ClusterError: in one line, where nobody answers or the workers compute other numbers.
     """
+    local = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
+    local |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(LOCAL))
         try:
             cluster = address
             if address is None:
                 with _undisturbed():
-                    cluster = stack.enter_context(_local_cluster(workers))
+                    cluster = stack.enter_context(LocalCluster(**local))
             client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
             if address is None:
@@ -134,16 +123,6 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         if address is not None:
             _check_workers(client)
         yield client
-
-
-def _local_cluster(workers: int | None) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # never taken already
-        silence_logs=logging.CRITICAL,
-    )
 
 
 @contextlib.contextmanager
@@ -173,44 +152,42 @@ def _undisturbed() -> Iterator[None]:
 
 def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with workers that would compute other numbers."""
-    remedy = "start scheduler and workers in this project's folder, with PYTHONPATH=."
+    start = "start scheduler and workers in this project's folder, at one commit, with PYTHONPATH=."
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
         versions = {client.run_on_scheduler(_engine_version)}  # it unpacks what is sent, too
         versions |= set(client.run(_engine_version).values())
     except TimeoutError:
-        raise ClusterError(f"the Dask scheduler has no workers; {remedy}") from None
+        raise ClusterError(f"the Dask scheduler has no workers; {start}") from None
     except Exception as error:  # Dask's own, whatever went wrong on the worker
         fault = f"a worker cannot run this project's code ({first_line(error)})"
-        raise ClusterError(f"the Dask scheduler or {fault}; {remedy}") from None
-    if others := versions - {ENGINE_VERSION}:
-        raise ClusterError(
-            f"the Dask scheduler or a worker runs engine version {', '.join(map(str, others))}, "
-            f"this is version {ENGINE_VERSION}; bring them to the same commit"
-        )
+        raise ClusterError(f"the Dask scheduler or {fault}; {start}") from None
+    if others := ", ".join(map(str, versions - {ENGINE_VERSION})):
+        fault = f"a worker runs engine version {others}, this is version {ENGINE_VERSION}"
+        raise ClusterError(f"the Dask scheduler or {fault}; {start}")
 
 
 def _engine_version() -> int:
     return ENGINE_VERSION
 
 
-def trained(client: Client, todo: dict[str, Run], data: Dataset) -> Iterator[tuple[str, Made]]:
-    """Train runs on the workers; yields each key, as its run ends, and what came of it."""
+def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Run, Made]]:
+    """Train runs on the workers; yields each run and what came of it, in the order of their end."""
     # A task, not scattered: these are computed again where the only worker that has them dies.
     images = client.submit(_itself, data, pure=False)
     futures = {
-        client.submit(_train_on_worker, run, images, pure=False, priority=-place): key
-        for place, (key, run) in enumerate(todo.items())
+        client.submit(_train_on_worker, run, images, pure=False, priority=-place): run
+        for place, run in enumerate(todo)
     }
     for future in as_completed(futures, loop=client.loop):
-        key = futures.pop(future)
+        run = futures.pop(future)
         if future.status == "finished":
             made = future.result()
         else:
             lost = future.exception() if future.status == "error" else future.status
-            made = f"{todo[key].title}: its workers died ({first_line(lost)})"
+            made = f"{run.title}: its workers died ({first_line(lost)})"
         del future  # or the cluster would keep its result, and train it again where that is lost
-        yield key, made
+        yield run, made
 
 
 def _itself(data: Dataset) -> Dataset:
@@ -274,15 +251,13 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    folder = options.store
     try:
-        failures = sweep(wanted, options.store, options.jobs, options.address)
+        failures = sweep(wanted, folder, options.jobs, options.address)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; finished runs are in {options.store}, and the same command goes on "
-            "from there"
-        ) from None
-    for failure in failures:
-        print(failure, file=sys.stderr)
+        kept = f"finished runs are in {folder}, and the same command goes on from there"
+        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
     return bool(failures)
 
 
