@@ -8,12 +8,14 @@ fewer parameters. This file imports nothing of the project: copy it into your ow
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 CLASSES = 10
 IMAGE_SIZE = 28  # pixels, height and width
+EVERY_3X3 = (1, 2, 3, 4, 5, 6)  # the 3x3 convolutions, numbered in order
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "hardswish": nn.Hardswish}
 
 
@@ -38,39 +40,37 @@ class NetworkConfig:
     squeeze_excitation: int = 0  # channels within a gate after each pair of 3x3s; 0 for no gates
 
     def __post_init__(self):
-        channels = self.edges, (self.squeeze_1,), self.middle, (self.squeeze_2,), self.late
-        names = "edges", "squeeze_1", "middle", "squeeze_2", "late"
-        for name, counts, number in zip(names, channels, (2, 1, 2, 1, 2), strict=True):
-            whole = isinstance(counts, tuple) and all(type(count) is int for count in counts)
-            if not whole or len(counts) != number or min(counts) < 1:
-                wanted = "a whole number" if number == 1 else "a tuple of two whole numbers"
-                given = getattr(self, name)
-                raise ValueError(
-                    f"config: {name} must be {wanted} of 1 or more, not {_short_repr(given)}"
-                )
-        if self.head not in ("conv6x6", "gap"):
-            raise ValueError(f"config: head must be 'conv6x6' or 'gap', not {self.head!r}")
-        normed = self.batch_norm
-        whole = isinstance(normed, tuple) and all(type(index) is int for index in normed)
-        if not whole or list(normed) != sorted({1, 2, 3, 4, 5, 6} & set(normed)):
-            allowed = "batch_norm lists 3x3 convolutions, 1 to 6 in order"
-            raise ValueError(f"config: {allowed}, not {_short_repr(normed)}")
-        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"config: dropout must be in [0, 1), not {_short_repr(self.dropout)}")
-        _check_activation(self.activation)
-        if type(self.squeeze_excitation) is not int or self.squeeze_excitation < 0:
-            wanted = "squeeze_excitation must be a whole number of 0 or more"
-            raise ValueError(f"config: {wanted}, not {_short_repr(self.squeeze_excitation)}")
+        pairs, normed = ("edges", "middle", "late"), self.batch_norm
+        for name in (*pairs, "squeeze_1", "squeeze_2"):
+            _check_counts(self, name, 2 if name in pairs else None)
+        _check_counts(self, "squeeze_excitation", None, least=0)
+        _check(self, "head", self.head in ("conv6x6", "gap"), "'conv6x6' or 'gap'")
+        ordered = isinstance(normed, tuple) and repr(normed) in _ORDERED
+        _check(self, "batch_norm", ordered, "a tuple of some of 1 to 6, in order")
+        share = type(self.dropout) in (int, float) and 0 <= self.dropout < 1
+        _check(self, "dropout", share, "in [0, 1)")
+        _check(self, "activation", self.activation in list(ACTIVATIONS), _KNOWN)
 
 
-def _short_repr(value: object) -> str:
-    return " ".join(repr(value).split())[:60]
+_KNOWN = f"one of {', '.join(ACTIVATIONS)}"
+_ORDERED = {repr(part) for n in range(7) for part in combinations(EVERY_3X3, n)}
 
 
-def _check_activation(name: str) -> None:
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        allowed = f"activation must be one of {', '.join(ACTIVATIONS)}"
-        raise ValueError(f"config: {allowed}, not {_short_repr(name)}")
+def _check(config: object, name: str, holds: bool, wanted: str) -> None:
+    if not holds:
+        given = " ".join(repr(getattr(config, name)).split())[:60]
+        raise ValueError(f"config: {name} must be {wanted}, not {given}")
+
+
+def _check_counts(config: object, name: str, number: int | None, least: int = 1) -> None:
+    """Raise unless a field is a whole number, or a tuple of so many, of at least so much."""
+    value, wanted = getattr(config, name), "a whole number"
+    counts = (value,) if number is None else value
+    if number is not None:
+        wanted = f"a tuple of {number} whole numbers"
+    fits = isinstance(counts, tuple) and len(counts) == (number or 1)
+    holds = fits and all(type(count) is int and count >= least for count in counts)
+    _check(config, name, holds, f"{wanted} of {least} or more")
 
 
 class Network(nn.Module):
@@ -162,24 +162,16 @@ class SeparableConfig:
     blocks: tuple[int, int, int] = (1, 3, 3)  # how many at each size
     activation: str = "silu"  # or "relu" or "hardswish"
     inner_norm: bool = True  # batch norm between the two convolutions of a block, too
-    skip: bool = False  # blocks that keep the channels add to what they are given
+    skip: bool = False  # a block that keeps the number of channels adds its input to its output
 
     def __post_init__(self):
-        for name, least in (("channels", 1), ("blocks", 0)):
-            counts = getattr(self, name)
-            whole = isinstance(counts, tuple) and all(type(count) is int for count in counts)
-            if not whole or len(counts) != 3 or min(counts) < least:
-                wanted = f"a tuple of three whole numbers of {least} or more"
-                raise ValueError(f"config: {name} must be {wanted}, not {_short_repr(counts)}")
-        _check_activation(self.activation)
+        _check_counts(self, "channels", 3)
+        _check_counts(self, "blocks", 3, least=0)
+        _check(self, "activation", self.activation in list(ACTIVATIONS), _KNOWN)
         widths = self.channels[0], *self.channels
         steps = zip(widths[:-1], self.channels, self.blocks, strict=True)
-        if any(before != after and not count for before, after, count in steps):
-            raise ValueError("config: channels can only change where there are blocks")
-        for name in ("inner_norm", "skip"):
-            if type(getattr(self, name)) is not bool:
-                given = _short_repr(getattr(self, name))
-                raise ValueError(f"config: {name} must be True or False, not {given}")
+        kept = all(count or before == after for before, after, count in steps)
+        _check(self, "channels", kept, "the same before and after a size without blocks")
 
 
 class Skip(nn.Sequential):
@@ -194,9 +186,9 @@ class Skip(nn.Sequential):
 
 
 class SeparableNetwork(nn.Module):
-    """A body of depthwise-separable convolutions: look at space and at channels one by one.
+    """A body of depthwise-separable convolutions, which filter space and mix channels in turn.
 
-    A 3x3 convolution from c to c channels has 9 c^2 weights; one 3x3 kernel for each channel and a
+    A 3x3 convolution from c to c channels has 9 c^2 weights. One 3x3 kernel for each channel and a
     1x1 convolution that mixes the channels have 9 c + c^2.
     Source: Howard et al., MobileNets, 2017, without an activation between the two.
     """
@@ -205,17 +197,15 @@ class SeparableNetwork(nn.Module):
         super().__init__()
         self.config = config
         widths, counts = config.channels, config.blocks
+        activation = ACTIVATIONS[config.activation]
         first = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
-        self.first = nn.Sequential(first, nn.BatchNorm2d(widths[0]), self._activation())
+        self.first = nn.Sequential(first, nn.BatchNorm2d(widths[0]), activation())
         self.at_28 = self._stage(widths[0], widths[0], counts[0])
         self.pool_1 = nn.MaxPool2d(2)
         self.at_14 = self._stage(widths[0], widths[1], counts[1])
         self.pool_2 = nn.AvgPool2d(2)
         self.at_7 = self._stage(widths[1], widths[2], counts[2])
         self.head = nn.Sequential(nn.AvgPool2d(7), nn.Conv2d(widths[2], CLASSES, 1, bias=False))
-
-    def _activation(self) -> nn.Module:
-        return ACTIVATIONS[self.config.activation]()
 
     def _stage(self, inputs: int, outputs: int, count: int) -> nn.Sequential:
         widths = [inputs] + [outputs] * count
@@ -230,7 +220,7 @@ class SeparableNetwork(nn.Module):
             *inner,
             nn.Conv2d(inputs, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
-            self._activation(),
+            ACTIVATIONS[self.config.activation](),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -245,8 +235,6 @@ class SeparableNetwork(nn.Module):
         x = self.at_7(self.pool_2(x))
         return F.log_softmax(self.head(x).flatten(1), dim=1)
 
-
-EVERY_3X3 = (1, 2, 3, 4, 5, 6)
 
 MODELS: dict[int, NetworkConfig] = {}
 # Step 1, skeleton: get the structure right, then narrow it.
@@ -263,7 +251,7 @@ MODELS[5] = replace(MODELS[4], batch_norm=(1, 2, 3, 4, 6), dropout=0.01)
 MODELS[6] = replace(MODELS[5], head="gap")
 MODELS[7] = replace(MODELS[6], middle=(16, 16), late=(12, 12), batch_norm=EVERY_3X3)
 # Step 3, augmentation and learning rate: 8 and 9 change how the network is trained, which is in
-# utils/recipes.py: 8 turns the images, 9 turns them further and lets the learning rate fall.
+# utils/recipes.py: 8 rotates the images, 9 rotates them further and lowers the learning rate.
 MODELS[8] = MODELS[7]
 MODELS[9] = MODELS[8]
 MODELS[10] = replace(MODELS[9], middle=(12, 12), squeeze_2=10, late=(10, 12))  # trained as 9 is

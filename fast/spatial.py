@@ -1,4 +1,4 @@
-"""Compiled passes that look at space: max pooling and the warps of a batch."""
+"""Compiled passes over space: max pooling, and the affine transforms of a batch."""
 
 import numpy as np
 

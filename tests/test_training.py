@@ -22,7 +22,7 @@ from utils.training import (
     predict,
 )
 
-# Everything random at once: order, warps, dropout, average.
+# Everything random at once: order, augmentation, dropout; and an EMA.
 RICH = Recipe(
     learning_rate=0.05,
     batch_size=64,
@@ -132,8 +132,8 @@ def test_the_closed_form_of_a_schedule_is_torchs_own(small, fields, scheduler):
         theirs.step()
     assert [learning_rate(recipe, step, 6) for step in range(24)] == pytest.approx(rates)
     trainer, used = Trainer(MODELS[4], recipe, small.train, Engine(), 0), []
-    step = trainer.one_step
-    trainer.one_step = lambda *batch: (used.append(trainer.set_rate(len(used))), step(*batch))[1]
+    step = trainer.step
+    trainer.step = lambda *batch: (used.append(trainer.set_rate(len(used))), step(*batch))[1]
     rows = [trainer.epoch(epoch, None, None) for epoch in range(1, 5)]
     assert used == pytest.approx(rates)
     assert [row.learning_rate for row in rows] == pytest.approx(rates[::6])
@@ -148,17 +148,17 @@ def test_a_warm_up_rises_from_a_tenth_and_then_leaves_the_schedule_alone():
     )
 
 
-def test_calm_epochs_weaken_the_warps_of_the_last_epochs_alone(small, monkeypatch):
-    strengths = []
+def test_calm_epochs_reduce_the_augmentation_of_the_last_epochs_alone(small, monkeypatch):
+    magnitudes = []
 
-    def draw(recipe, count, generator, strength):
-        strengths.append(strength)
-        return sample_affine(recipe, count, generator, strength)
+    def draw(recipe, count, generator, magnitude):
+        magnitudes.append(magnitude)
+        return sample_affine(recipe, count, generator, magnitude)
 
     monkeypatch.setattr("utils.training.sample_affine", draw)
     recipe = Recipe(epochs=4, rotations=(10.0,), calm_epochs=1, calm=0.25)
     fit(MODELS[10], recipe, subset(small, 130, 10), 0, engine=Engine())
-    assert strengths == [1, 1, 1, 0.25]
+    assert magnitudes == [1, 1, 1, 0.25]
 
 
 def test_plateau_has_no_closed_form():
@@ -187,8 +187,8 @@ def test_validation_images_are_not_trained_on(small):
     assert (len(fit_split), len(validation)) == (550, 50)
     run = fit(MODELS[4], RICH, small, 0)
     held_out = predict(run.network, validation.images, run.statistics)
-    hits = (held_out.argmax(1) == validation.labels).sum()
-    assert run.history[-1].validation_accuracy == 100 * int(hits) / 50
+    n_correct = (held_out.argmax(1) == validation.labels).sum()
+    assert run.history[-1].validation_accuracy == 100 * int(n_correct) / 50
     junk = torch.where(_held_out(small, validation), 255 - small.train.images, small.train.images)
     other = dataclasses.replace(small, train=Split(junk, small.train.labels))
     assert figures(fit(MODELS[4], RICH, other, 0))[1] == figures(run)[1]
@@ -202,7 +202,8 @@ def _held_out(data, validation):
 
 
 def test_the_measured_weights_are_the_moving_average(small):
-    trainer = Trainer(MODELS[4], replace(RICH, ema_decay=0.6), small.train, Engine(), 0)
+    recipe = Recipe(learning_rate=0.05, batch_size=64, ema_decay=0.6)
+    trainer = Trainer(MODELS[4], recipe, small.train, Engine(), 0)
     names = "late.conv5.weight", "late.norm5.running_var"
     expected = dict.fromkeys(names, 0)
     for step, decay in enumerate([0, 0.6, 0.6, 0.6, 0.6]):
@@ -223,34 +224,19 @@ def test_the_last_smaller_batch_counts_by_its_size(small):
     log_probabilities = predict(trainer.network, train.images, trainer.statistics)
     expected = torch.nn.functional.nll_loss(log_probabilities, train.labels)
     assert loss == pytest.approx(float(expected), rel=1e-4)
-    hits = (log_probabilities.argmax(1) == train.labels).sum()
-    assert accuracy == pytest.approx(100 * int(hits) / 130)
+    n_correct = (log_probabilities.argmax(1) == train.labels).sum()
+    assert accuracy == pytest.approx(100 * int(n_correct) / 130)
 
 
-def test_ctrl_c_keeps_the_history(small):
+def test_ctrl_c_ends_a_run_and_puts_everything_back(small):
     def interrupt(row):
-        if row.epoch == 2:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
-    run = fit(MODELS[4], replace(RICH, epochs=9), small, 0, report=interrupt)
-    assert run.interrupted
-    assert [row.epoch for row in run.history] == [1, 2]
-
-
-def test_ctrl_c_while_the_test_set_is_measured(small, monkeypatch):
-    calls = []
-
-    def interrupted_predict(*arguments):
-        calls.append(arguments)
-        if len(calls) == 4:  # validation, test; validation, test
-            raise KeyboardInterrupt
-        return predict(*arguments)
-
-    monkeypatch.setattr("utils.training.predict", interrupted_predict)
-    run = fit(MODELS[4], RICH, small, 0)
-    assert run.interrupted
-    assert len(run.history) == 1
-    assert sum(map(sum, run.confusion)) == len(small.test)
+    before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+    with pytest.raises(KeyboardInterrupt):
+        fit(MODELS[4], RICH, small, 0, report=interrupt, engine=Engine(threads=2))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == before[1:]
 
 
 def test_non_finite_loss_says_where(small):

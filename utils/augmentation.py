@@ -1,7 +1,7 @@
-"""Batches: pick, warp (one random affine warp per image) and normalise, on the images' device.
+"""Augmentation: a random affine transform for each image of a batch, on the images' device.
 
-Plain torch, on any device. Mind when you change a warp: on a CPU the trainer computes it by
-`fast.augmented_batch`, one compiled pass that a test holds against this.
+Plain torch, on any device. On a CPU the trainer computes the same by `fast.augmented_batch`, in one
+compiled pass: who changes a transform here changes it there, too. A test compares the two.
 """
 
 import torch
@@ -12,18 +12,18 @@ from utils.recipes import Recipe
 
 
 def sample_affine(
-    recipe: Recipe, count: int, generator: torch.Generator, strength: float = 1.0
+    recipe: Recipe, count: int, generator: torch.Generator, magnitude: float = 1.0
 ) -> Tensor:
     """Draw one inverse affine matrix per image, [count, 2, 3], on the generator's device.
 
-    Angles of several rotations add up, as they would if the warps were applied one after another,
-    but the image is resampled only once. Coordinates run from -1 to 1 across the image, so that a
-    shift by a share t of the side is 2 t. `strength` is a factor on every limit of the recipe.
+    Angles of several rotations add up, as if the images were rotated several times, but each image
+    is resampled only once. Coordinates run from -1 to 1 across the image, so a shift by a share t
+    of the side is 2 t. `magnitude` is a factor on every limit of the recipe.
     """
 
     def uniform(limit: float) -> Tensor:
         unit = torch.rand(count, generator=generator, device=generator.device)
-        return (2 * unit - 1) * (limit * strength)
+        return (2 * unit - 1) * (limit * magnitude)
 
     angle = torch.zeros(count, device=generator.device)
     for limit in recipe.rotations:
@@ -37,12 +37,12 @@ def sample_affine(
 
 
 def rotation_angles(matrices: Tensor) -> list[float]:
-    """Rotation of each warp in degrees, counterclockwise; for captions. matrices: [N, 2, 3]."""
+    """Rotation of each matrix in degrees, counterclockwise; for captions. matrices: [N, 2, 3]."""
     return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0])).tolist()
 
 
 def apply_affine(images: Tensor, matrices: Tensor) -> Tensor:
-    """Resample each image through its own matrix, bilinearly; outside is background (0).
+    """Resample each image by its own matrix, bilinearly; outside is background (0).
 
     Args:
         images: [N, 1, 28, 28] float, background 0 (that is, before normalisation).
@@ -55,13 +55,13 @@ def apply_affine(images: Tensor, matrices: Tensor) -> Tensor:
 def batch(
     images: Tensor, index: Tensor, matrices: Tensor | None, statistics: tuple[float, float]
 ) -> Tensor:
-    """A training batch [N, 1, 28, 28], float32, normalised: the `images` at `index`, warped.
+    """A training batch [N, 1, 28, 28], float32: the images at `index`, transformed, normalised.
 
     Args:
         images: [M, 28, 28] uint8.
         index: [N] int64, which of them.
-        matrices: [N, 2, 3] from `sample_affine`, one per batch image; None to leave them unwarped.
-        statistics: mean and SD of the pixels on the scale 0..1.
+        matrices: [N, 2, 3] from `sample_affine`, one per batch image; None for no transform.
+        statistics: mean and std of the pixels on the scale 0..1.
     """
     picked = images[index].unsqueeze(1).float() / 255
     if matrices is not None:
@@ -70,6 +70,6 @@ def batch(
 
 
 def normalise(images: Tensor, statistics: tuple[float, float]) -> Tensor:
-    """Pixels 0..1 to mean 0 and SD 1, by the statistics (mean, SD) of the training split."""
+    """Pixels 0..1 to mean 0 and std 1, by the statistics (mean, std) of the training split."""
     mean, std = statistics
     return (images - mean) / std

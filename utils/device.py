@@ -54,7 +54,9 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     Raises:
         ValueError: for an unknown precision or a device that is not there.
     """
-    device = device or os.environ.get("MNIST_DEVICE") or _default_device()
+    mps = "mps" if torch.backends.mps.is_available() else "cpu"
+    device = device or os.environ.get("MNIST_DEVICE")
+    device = device or ("cuda" if torch.cuda.is_available() else mps)
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -74,12 +76,6 @@ def reference_engine() -> Engine:
     return Engine("cpu", "float32", torch.get_num_threads())
 
 
-def _default_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 @contextlib.contextmanager
 def exclusive(engine: Engine) -> Iterator[None]:
     """Compute by `engine` alone, one run at a time, whatever the caller has set.
@@ -88,9 +84,8 @@ def exclusive(engine: Engine) -> Iterator[None]:
     afterwards. A context is entered only where it changes something: each costs every call time.
     """
     kind = torch.device(engine.device).type
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_ONE_AT_A_TIME)
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if torch.is_autocast_enabled(kind):

@@ -7,18 +7,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from models import IMAGE_SIZE, MODELS, Config
-from utils.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    YELLOW,
-    sized,
-)
+from utils.figures import BLACK, BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, YELLOW, sized
 from utils.layers import LayerRow, layer_rows
 
 MARKS = {"batch norm": GREEN, "dropout": PURPLE}  # strips in a block

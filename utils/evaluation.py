@@ -24,7 +24,7 @@ def predict(
     Args:
         network: its mode is set to evaluation.
         images: raw pixels, uint8 or floats 0..1, ink high; they are normalised here.
-        statistics: mean and SD of the pixels on the scale 0..1, as in `utils.training.Trained`.
+        statistics: mean and std of the pixels on the scale 0..1, as in `utils.training.Trained`.
 
     Raises:
         ValueError: for images of another shape or range.
@@ -98,17 +98,10 @@ def activation_std(
     Batch norm works as in training, by the statistics of these images. Arguments as for `predict`.
     """
     found: list[float] = []
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
-        for layer in convolutions
-    ]
-    network = network.train()
-    state = copy.deepcopy(network.state_dict())  # which batch norm changes
+    network = copy.deepcopy(network).train()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         network(normalise(raw_pixels(images).unsqueeze(1).float() / 255, statistics))
-    network.load_state_dict(state)
-    network.eval()
-    for hook in hooks:
-        hook.remove()
     return found

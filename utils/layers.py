@@ -1,5 +1,6 @@
 """The layers of a network: torchinfo's counts, the receptive field, and the count by hand."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 from torchinfo import summary
 from torchinfo.layer_info import LayerInfo
 
-from models import IMAGE_SIZE, Config, SeparableConfig, build
+from models import IMAGE_SIZE, Config, build
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,15 @@ class LayerRow:
     layer: str
     output: tuple[int, ...]  # [C, H, W]
     receptive_field: int  # pixels
-    formula: str  # parameters by hand, "" for none
+    formula: str  # of the parameters, such as "3·3·10·12"; "" for none
     parameters: int  # as torchinfo counts them
     multiplications: int = 0  # multiply-accumulates of a convolution for one image, by torchinfo
+
+    @property
+    def by_hand(self) -> int:
+        """The parameters by the formula."""
+        terms = filter(None, self.formula.split(" + "))
+        return sum(math.prod(map(int, term.split("·"))) for term in terms)
 
     @property
     def spatial(self) -> bool:
@@ -28,11 +35,10 @@ class LayerRow:
 
     def followed_by(self, after: "LayerRow") -> "LayerRow":
         """A row with the layers and parameters of the next one added."""
-        return replace(
-            self,
-            layer=f"{self.layer}, {after.layer}",
-            parameters=self.parameters + after.parameters,
-        )
+        formula = " + ".join(filter(None, (self.formula, after.formula)))
+        parameters = self.parameters + after.parameters
+        layer = f"{self.layer}, {after.layer}"
+        return replace(self, layer=layer, formula=formula, parameters=parameters)
 
 
 def layer_rows(config: Config) -> list[LayerRow]:
@@ -95,33 +101,3 @@ def _formula(layer: nn.Module) -> str:
         biases = f" + {layer.out_channels}" if layer.bias is not None else ""
         return f"{size}·{size}·{inputs}·{layer.out_channels}{biases}"
     return f"2·{layer.num_features}" if isinstance(layer, nn.BatchNorm2d) else ""
-
-
-def hand_count(config: Config) -> int:
-    """Trainable parameters by formula from the config alone; PyTorch is not asked.
-
-    A k x k convolution without bias has k * k * inputs * outputs weights, a batch norm two per
-    channel, a gate two matrices and two biases. No other layer has parameters.
-    """
-    if isinstance(config, SeparableConfig):
-        return _hand_count_separable(config)
-    (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
-    channels = [1, e1, e2, config.squeeze_1, m1, m2, config.squeeze_2, l1, l2]
-    kernels = [3, 3, 1, 3, 3, 1, 3, 3]
-    convolutions = sum(
-        k * k * i * o for k, i, o in zip(kernels, channels[:-1], channels[1:], strict=True)
-    )
-    head = (6 * 6 if config.head == "conv6x6" else 1) * l2 * 10
-    normalised = [(e1, e2, m1, m2, l1, l2)[index - 1] for index in config.batch_norm]
-    inside = config.squeeze_excitation
-    gates = sum(2 * c * inside + inside + c for c in (e2, m2, l2)) if inside else 0
-    return convolutions + head + 2 * sum(normalised) + gates
-
-
-def _hand_count_separable(config: SeparableConfig) -> int:
-    first, count = config.channels[0], 11 * config.channels[0] + 10 * config.channels[-1]
-    for outputs, blocks in zip(config.channels, config.blocks, strict=True):
-        for inputs in ([first] + [outputs] * blocks)[:blocks]:
-            count += (11 if config.inner_norm else 9) * inputs + inputs * outputs + 2 * outputs
-        first = outputs
-    return count

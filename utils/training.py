@@ -108,19 +108,16 @@ def fit(
         _check_sizes(recipe, train, validation, test)
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
-        validation, test = _on(engine, validation), _on(engine, test)
+        validation, test = (  # labels stay on the CPU, where answers are compared
+            split and Split(split.images.to(engine.device), split.labels)
+            for split in (validation, test)
+        )
         history = []
         for epoch in range(1, recipe.epochs + 1):
             history.append(trainer.epoch(epoch, validation, test))
             report(history[-1])
-        return Trained(
-            history,
-            trainer.plain_network(),
-            trainer.statistics,
-            engine,
-            trainer.confusion,
-            time.perf_counter() - started,
-        )
+        network, seconds = trainer.plain_network(), time.perf_counter() - started
+        return Trained(history, network, trainer.statistics, engine, trainer.confusion, seconds)
 
 
 class Trainer:
@@ -162,9 +159,6 @@ class Trainer:
             validated, _ = self._measure(validation)
         if test is not None:
             tested, self.confusion = self._measure(test)
-        losses = [loss for loss in (validated[0], tested[0]) if loss is not None]
-        if not all(map(math.isfinite, losses)):
-            raise NonFiniteLossError(f"loss is not finite after epoch {epoch}; {REMEDY}")
         if self.plateau:
             on_test = self.recipe.schedule == "plateau on test"
             self.plateau.step((tested if on_test else validated)[0])
@@ -231,6 +225,8 @@ class Trainer:
         """Loss and accuracy (percent) of the measured weights, in float32, and the confusion."""
         log_probabilities = predict(self.measured, split.images, self.statistics)
         loss = float(F.nll_loss(log_probabilities, split.labels))
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"loss is not finite on held-out or test images; {REMEDY}")
         confusion = confusion_matrix(log_probabilities, split.labels)
         return (loss, accuracy(confusion)), confusion
 
@@ -253,7 +249,14 @@ class ModelEMA:
     def __init__(self, network: nn.Module, decay: float):
         self.network = copy.deepcopy(network)
         self.decay, self.updates = decay, 0
-        self.tensors, self.current = _floating(self.network), _floating(network)
+        self.tensors, self.current = (
+            [
+                t.detach()
+                for t in itertools.chain(n.parameters(), n.buffers())
+                if t.is_floating_point()
+            ]
+            for n in (self.network, network)
+        )
 
     def update(self) -> None:
         """Include the weights after one more step."""
@@ -262,11 +265,6 @@ class ModelEMA:
         else:
             torch._foreach_copy_(self.tensors, self.current)
         self.updates += 1
-
-
-def _floating(network: nn.Module) -> list[Tensor]:
-    tensors = itertools.chain(network.parameters(), network.buffers())
-    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.Optimizer:
@@ -285,16 +283,8 @@ def _check_sizes(recipe: Recipe, train: Split, validation: Split | None, test: S
             f"choose a batch_size of {len(train)} or less"
         )
     if validation is not None and not len(validation):
-        raise ValueError(
-            f"{len(train)} images are too few to hold some out; "
-            "choose a recipe with validation=False, or use more images"
-        )
+        raise ValueError(f"{len(train)} images are too few to hold some out; use more images")
     if test is not None and not len(test):
         raise ValueError("the test split is empty; pass measure_test=False")
     if test is None and recipe.schedule == "plateau on test":
         raise ValueError('schedule "plateau on test" needs measure_test=True')
-
-
-def _on(engine: Engine, split: Split | None) -> Split | None:
-    """The split with its images on the engine's device; labels stay on the CPU."""
-    return Split(split.images.to(engine.device), split.labels) if split else None

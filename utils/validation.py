@@ -1,12 +1,10 @@
-"""Dataclasses that check what enters them, strictly, and say in one line what is wrong.
+"""Dataclasses whose values are checked strictly; a wrong one is an error of one line.
 
-Types, ranges and unknown fields are pydantic's to check; nothing is coerced but whole numbers to
-floats (15 and 15.0 are one value) and lists to tuples, where a field allows it.
+pydantic checks types, ranges and unknown fields. Nothing is converted but whole numbers to floats
+(15 and 15.0 are one value) and, where a field allows it, lists to tuples.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
@@ -19,7 +17,7 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
-CoerceTuple = Strict(False)  # of a tuple: a list will do
+CoerceTuple = Strict(False)  # of a tuple: a list is accepted
 
 T = TypeVar("T")
 _adapter = functools.cache(TypeAdapter)
@@ -36,7 +34,7 @@ def checked(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""
     strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     made = dataclass(frozen=True, config=strict)(cls)
-    names = [field.name for field in dataclasses.fields(made)]
+    names = list(made.__dataclass_fields__)
     construct = made.__init__
 
     @functools.wraps(construct)
@@ -62,10 +60,10 @@ def check(kind: type[T], value: T, name: str) -> T:
         raise ValueError(one_line(error, name)) from None
 
 
-def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> str:
-    """What a checker found first: where, what is allowed, what was given.
+def one_line(error: ValidationError, name: str, fields: list[str] = ()) -> str:
+    """The first fault that pydantic found: where, what is allowed, what was given.
 
-    A place counted from 0, as of an argument without a name, is one of `fields`.
+    A place that is a number, as of a positional argument, is named by `fields`.
     """
     first = error.errors(include_url=False)[0]
     loc = list(first["loc"])
@@ -79,11 +77,11 @@ def one_line(error: ValidationError, name: str, fields: Sequence[str] = ()) -> s
 
 
 def short_repr(value: object) -> str:
-    """What a value looks like, in one short line."""
+    """A value's repr in one line of at most 60 characters."""
     given = " ".join(repr(value).split())
     return given if len(given) <= 60 else f"{given[:57]}..."
 
 
 def first_line(error: object) -> str:
-    """One line of an error, whose text may be empty."""
+    """The first line of an error's text, or its type where it has none."""
     return (str(error) or " ").splitlines()[0].strip() or type(error).__name__

@@ -18,7 +18,7 @@ from study.statistics import (
 )
 from study.thresholds import BEST_GOAL, LOWEST_OF_A_FINAL, RUNS_GOAL, SIZE_GOALS
 from utils.data import CANONICAL_CHECKSUM
-from utils.layers import hand_count, layer_rows
+from utils.layers import layer_rows
 
 
 def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) -> str:
@@ -43,8 +43,8 @@ def layer_table(config: Config) -> str:
         )
         for row in found
     ]
-    total, work = (sum(getattr(row, n) for row in found) for n in ("parameters", "multiplications"))
-    totals = (f"**{number:,}**" for number in (hand_count(config), total, work))
+    kinds = "by_hand", "parameters", "multiplications"
+    totals = (f"**{sum(getattr(row, kind) for row in found):,}**" for kind in kinds)
     rows.append(("**total**", "", "", *totals))
     columns = ("layer", "output", "receptive field", "by hand", "parameters", "multiplications")
     return markdown(columns, rows, left=2)

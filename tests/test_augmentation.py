@@ -11,42 +11,42 @@ from utils.augmentation import apply_affine, batch, normalise, rotation_angles, 
 from utils.recipes import Recipe
 
 
-def draw(recipe: Recipe, count: int = 4_000, seed: int = 0, strength: float = 1.0) -> torch.Tensor:
-    return sample_affine(recipe, count, torch.Generator().manual_seed(seed), strength)
+def draw(recipe: Recipe, count: int = 4_000, seed: int = 0, magnitude: float = 1.0) -> torch.Tensor:
+    return sample_affine(recipe, count, torch.Generator().manual_seed(seed), magnitude)
 
 
 def angles(matrices: torch.Tensor) -> torch.Tensor:
     return torch.tensor(rotation_angles(matrices))
 
 
-def test_the_same_generator_state_gives_the_same_warps():
+def test_the_same_generator_state_gives_the_same_matrices():
     recipe = Recipe(rotations=(10.0,), translate=0.1, scale=0.1, shear=5.0)
     assert torch.equal(draw(recipe), draw(recipe))
     assert not torch.equal(draw(recipe), draw(recipe, seed=1))
 
 
 def test_rotation_is_uniform_within_its_limit():
-    turned = angles(draw(Recipe(rotations=(6.9,))))
-    assert turned.abs().max() <= 6.9
-    assert turned.abs().max() > 6.8
-    assert abs(turned.std() - 6.9 / math.sqrt(3)) < 0.1
+    rotated = angles(draw(Recipe(rotations=(6.9,))))
+    assert rotated.abs().max() <= 6.9
+    assert rotated.abs().max() > 6.8
+    assert abs(rotated.std() - 6.9 / math.sqrt(3)) < 0.1
 
 
-def test_strength_is_a_factor_on_every_limit():
+def test_the_magnitude_is_a_factor_on_every_limit():
     recipe = Recipe(rotations=(8.0,), translate=0.1)
-    whole, half = draw(recipe), draw(recipe, strength=0.5)
+    whole, half = draw(recipe), draw(recipe, magnitude=0.5)
     torch.testing.assert_close(angles(half), angles(whole) / 2, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(half[:, :, 2], whole[:, :, 2] / 2)
 
 
 def test_two_rotations_add_up_independently():
-    turned = angles(draw(Recipe(rotations=(6.9, 15.0))))
-    assert turned.abs().max() <= 21.9
-    assert turned.abs().max() > 18
-    assert abs(turned.std() - math.hypot(6.9, 15.0) / math.sqrt(3)) < 0.2
+    rotated = angles(draw(Recipe(rotations=(6.9, 15.0))))
+    assert rotated.abs().max() <= 21.9
+    assert rotated.abs().max() > 18
+    assert abs(rotated.std() - math.hypot(6.9, 15.0) / math.sqrt(3)) < 0.2
 
 
-def test_every_image_has_its_own_warp():
+def test_every_image_has_its_own_matrix():
     assert len(angles(draw(Recipe(rotations=(6.9,)), 100)).unique()) == 100
 
 
@@ -60,7 +60,7 @@ def test_translation_scale_and_shear_stay_within_their_limits():
     assert 4.9 < sheared.abs().max() <= 5.0
 
 
-def test_no_warp_is_the_identity(mnist):
+def test_a_recipe_without_augmentation_is_the_identity(mnist):
     images = mnist.test.images[:20].unsqueeze(1).float()
     torch.testing.assert_close(apply_affine(images, draw(Recipe(), 20)), images, atol=0.01, rtol=0)
 
@@ -69,10 +69,10 @@ def test_rotation_agrees_with_torchvision(mnist):
     images = mnist.test.images[:20].unsqueeze(1).float()
     matrices = draw(Recipe(rotations=(15.0,)), 20)
     ours = apply_affine(images, matrices)
-    for image, matrix, warped in zip(images, matrices, ours, strict=True):
+    for image, matrix, rotated in zip(images, matrices, ours, strict=True):
         angle = float(angles(matrix[None]))
         theirs = T.rotate(image, angle, InterpolationMode.BILINEAR)
-        torch.testing.assert_close(warped, theirs, atol=0.5, rtol=0)
+        torch.testing.assert_close(rotated, theirs, atol=0.5, rtol=0)
 
 
 def test_a_shift_moves_the_image_by_that_many_pixels():
@@ -84,8 +84,8 @@ def test_a_shift_moves_the_image_by_that_many_pixels():
 
 def test_outside_is_background(mnist):
     images = torch.full((5, 1, 28, 28), 255.0)
-    turned = apply_affine(images, draw(replace(Recipe(), rotations=(45.0,)), 5, seed=3))
-    assert turned[:, 0, 0, 0].min() < 255
+    rotated = apply_affine(images, draw(replace(Recipe(), rotations=(45.0,)), 5, seed=3))
+    assert rotated[:, 0, 0, 0].min() < 255
 
 
 @pytest.mark.parametrize("degrees", [0.0, 15.0, 180.0])
@@ -98,7 +98,7 @@ def test_a_compiled_batch_equals_the_plain_one(mnist, degrees):
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
-def test_the_wildest_warps_stay_inside_the_compiled_batch(mnist):
+def test_the_largest_transforms_stay_inside_the_compiled_batch(mnist):
     """Beyond any recipe: what lies outside the image is background, not other memory."""
     matrices = torch.tensor([[[1e6, 0, 0], [0, 1e6, 0]], [[1, 0, 1e9], [0, 1, -1e9]]])
     images = mnist.train.images[:1]
@@ -124,7 +124,7 @@ def test_what_compiled_code_would_crash_at_is_refused(mnist, index, matrix, mess
         fast.augmented_batch(mnist.train.images[:7], torch.tensor(index), matrices, (0.0, 1.0))
 
 
-def test_a_batch_is_the_warped_and_normalised_images(mnist):
+def test_a_batch_is_the_transformed_and_normalised_images(mnist):
     index = torch.tensor([5, 3, 5])
     matrices = draw(Recipe(rotations=(15.0,)), 3)
     pixels = mnist.train.images[index].unsqueeze(1).float() / 255

@@ -2,26 +2,16 @@ import contextlib
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 import torch
 
-from fast.graph import GraphedStep
 from models import MODELS
-from study.store import weights_checksum
 from tests.conftest import subset
 from tests.test_training import RICH, figures
-from utils.device import (
-    Engine,
-    best_engine,
-    pinned,
-    processor,
-    processor_kind,
-    reference_engine,
-)
+from utils.device import Engine, best_engine, processor, processor_kind, reference_engine
 from utils.recipes import Recipe
-from utils.training import Trainer, fit, predict
+from utils.training import fit, predict
 
 
 @contextlib.contextmanager
@@ -90,93 +80,18 @@ def test_runs_and_predictions_in_three_threads_are_those_of_one(small, alone):
     assert figures(runs[0]) != figures(runs[1])
 
 
-def trained(small, schedule, record=None):
-    """Two epochs' figures and the measured weights, with steps recorded by `record`."""
-    torch.manual_seed(0)
-    trainer = Trainer(MODELS[4], replace(RICH, schedule=schedule), small.train, Engine(), 0)
-    if record:
-        trainer.one_step = GraphedStep(
-            trainer.step, trainer.optimizer, RICH.batch_size, lambda f: record(f, trainer)
-        )
-    rows = [trainer.train_epoch(epoch) for epoch in (1, 2)]
-    assert isinstance(trainer.optimizer.param_groups[0]["lr"], float)
-    return rows, trainer.measured.state_dict()
-
-
-@pytest.mark.parametrize("schedule", ["linear", "plateau"])  # set at each step, or left alone
-def test_a_recorded_step_trains_as_the_plain_one_does(small, schedule):
-    """What a CUDA graph would replay, recorded by a stand-in that runs it: fixed memory in, out."""
-    recorded: list = []
-
-    def record(function, trainer):
-        output = torch.empty(())
-        recorded.append(function)
-        (group,) = trainer.optimizer.param_groups
-        rate = group["lr"]  # a graph reads the memory that was there when it was recorded
-
-        def replay():
-            now, group["lr"] = group["lr"], rate
-            output.copy_(function())
-            group["lr"] = now
-
-        return output, replay
-
-    plain, graphed = trained(small, schedule), trained(small, schedule, record)
-    assert len(recorded) == 1
-    assert plain[0] == [pytest.approx(row, rel=1e-5) for row in graphed[0]]
-    torch.testing.assert_close(plain[1], graphed[1])
-
-
-@pytest.mark.parametrize("schedule", ["linear", "plateau"])
-def test_a_recording_that_fails_is_said_once_and_training_goes_on(small, schedule, capsys):
-    def record(function, trainer):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
-
-    plain, graphed = trained(small, schedule), trained(small, schedule, record)
-    assert plain[0] == graphed[0]
-    assert weights_checksum(plain[1]) == weights_checksum(graphed[1])
-    assert capsys.readouterr().err == (
-        "no CUDA graph (operation not permitted when stream is capturing); "
-        "every step is launched as it is\n"
-    )
-
-
 def test_engine_choice(monkeypatch):
     assert best_engine("cpu", "float32").precision == "float32"
     assert best_engine("cpu").fused
     assert not reference_engine().fused
     monkeypatch.setenv("MNIST_DEVICE", "cpu")
     assert best_engine().device == "cpu"
-    with pytest.raises(ValueError, match=r"^engine.precision: .*'tf32', not 'float16'$"):
+    with pytest.raises(ValueError, match=r"^engine.precision: .*'bfloat16', not 'float16'$"):
         best_engine("cpu", precision="float16")
     for device in ("nonsense", "cuda:99"):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here") as error:
             best_engine(device)
         assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
-@pytest.mark.parametrize("before", [True, False])
-def test_tf32_is_allowed_where_the_engine_says_so_and_put_back(precision, before):
-    flags = torch.backends.cudnn, torch.backends.cuda.matmul
-    own = [flag.allow_tf32 for flag in flags]
-
-    def interrupted():
-        with pinned(Engine("cuda", precision)):
-            inside.extend(flag.allow_tf32 for flag in flags)
-            raise KeyboardInterrupt  # whatever ends it
-
-    try:
-        inside: list = []
-        for flag in flags:
-            flag.allow_tf32 = before
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        assert inside == [precision == "tf32"] * 2
-        assert [flag.allow_tf32 for flag in flags] == [before] * 2
-    finally:
-        for flag, allowed in zip(flags, own, strict=True):
-            flag.allow_tf32 = allowed
 
 
 def test_a_record_names_the_processor():
