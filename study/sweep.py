@@ -20,6 +20,7 @@ import dask
 import numpy
 import torch
 from distributed import Client, LocalCluster, TimeoutError, as_completed
+from distributed.comm import get_address_host_port
 from tqdm import tqdm
 
 from study.commands import INTERRUPTS, status
@@ -109,7 +110,9 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         stack.enter_context(dask.config.set(LOCAL))
         try:
             cluster = address
-            if address is None:
+            if address is not None:
+                get_address_host_port(address)  # a client of a malformed one cannot be closed
+            else:
                 with _undisturbed():
                     cluster = stack.enter_context(LocalCluster(**local))
             client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
