@@ -77,7 +77,7 @@ gpu: env  ## time training on a CUDA device
 
 evidence: env  ## train what records/ lacks of every run that the study wants, then measure all again
 	$(PY) -m study.sweep --models all --store records
-	$(PY) -m study.evidence
+	$(PY) -m study.verdict --records records --verify
 
 mutants: env  ## plant bugs, and check that a named test catches each
 	$(PY) -m tools.mutants
