@@ -13,7 +13,7 @@ CORES := -n auto --dist loadfile
 # Unlike nbconvert's default template, this one keeps the figures' alternative texts.
 TEMPLATE := classic
 
-# An environment whose Python is gone is made anew.
+# Remakes an environment whose Python is gone.
 $(shell $(PY) -c '' 2>/dev/null || rm -f $(ENV)/installed)
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,6 @@ $(ENV)/installed: requirements.lock
 	@touch $@
 
 lab: env  ## open the notebooks in JupyterLab
-	@$(PY) -c 'import jupyterlab' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check jupyterlab
 	cd notebooks && ../$(PY) -m jupyter lab
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
@@ -58,29 +57,29 @@ unit: env
 nbval: env
 	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=600 notebooks
 
-site: $(ENV)/site  ## build the study as pages, and one to draw on, into build/site
+site: $(ENV)/site  ## build the study as pages, with a page to draw on, into build/site
 	$(PY) -m tools.site
 
 $(ENV)/site: $(ENV)/installed site/requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r site/requirements.txt
 	@touch $@
 
-test-browser: site  ## try every page of the site in a real Chromium
+test-browser: site  ## test the site and the notebooks in a real Chromium
 	$(PY) -m pytest $(CORES) -rs tests/browser
 
 bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for five minutes
 	$(PY) -m benchmarks $(if $(QUICK),--quick)
 	$(PY) -m tools.pages
 
-gpu: env  ## measure all that needs a CUDA device, in one go
+gpu: env  ## time training on a CUDA device
 	$(PY) -m benchmarks.gpu
 	$(PY) -m tools.pages
 
 evidence: env  ## train what records/ lacks of every run that the study wants, then measure all again
 	$(PY) -m study.sweep --models all --store records
-	$(PY) -m study.evidence
+	$(PY) -m study.verdict --records records --verify
 
-mutants: env  ## plant bugs, and see that a named test catches each
+mutants: env  ## plant bugs, and check that a named test catches each
 	$(PY) -m tools.mutants
 
 notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed

@@ -1,32 +1,26 @@
-"""How fast the page to draw on answers: `make site`, then `python -m benchmarks.browser`.
+"""How fast the page to draw on answers: `python -m benchmarks.browser [FOLDER]` after `make site`.
 
-The page is served from this machine, so that a network's speed is not measured. Results go to
+The site is served from this machine, so that no connection is measured. Results go to
 benchmarks/browser.json.
 """
 
 import functools
 import http.server
 import json
+import shutil
 import statistics
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dask.system import CPU_COUNT
 
-from study.files import write_atomically
-from tests.browser.conftest import CHROMIUM
-from tools.site import SITE
-from utils.data import ROOT
 from utils.device import processor_kind
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-RESULTS = ROOT / "benchmarks" / "browser.json"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+RESULTS = Path(__file__).parent / "browser.json"
 LOADS, STROKES = 5, 50
 # Each stroke is prepared and answered by every network, and drawn; then the browser gets its turn.
 STROKE = """async (count) => {
@@ -43,7 +37,7 @@ STROKE = """async (count) => {
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of a folder as a web server shows it."""
+    """Serve a folder while the block runs; yields its address."""
     serve = functools.partial(_Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -54,28 +48,26 @@ def served(folder: Path) -> Iterator[str]:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
     def log_message(self, *_):
         pass
 
 
-def measure(browser: "Browser", address: str) -> dict:
+def measure(folder: Path) -> dict:
     """Seconds to the first answer of a page loaded anew, and milliseconds a stroke (medians)."""
+    from playwright.sync_api import sync_playwright  # `make site` installs it
+
     first, strokes = [], []
-    for _ in range(LOADS):
-        context = browser.new_context()  # with an empty cache
-        page = context.new_page()
-        page.goto(address + "draw.html")
-        page.wait_for_function("window.ready", timeout=60_000)
-        first.append(page.evaluate("window.firstAnswer") / 1000)
-        strokes += page.evaluate(STROKE, STROKES)
-        networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
-        context.close()
+    with sync_playwright() as started, served(folder) as address:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for _ in range(LOADS):
+            page = browser.new_context().new_page()  # with an empty cache
+            page.goto(address + "draw.html")
+            page.wait_for_function("window.ready", timeout=60_000)
+            first.append(page.evaluate("window.firstAnswer") / 1000)
+            strokes += page.evaluate(STROKE, STROKES)
+            networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
+            page.context.close()
+        browser.close()
     return {
         "first_answer_s": statistics.median(first),
         "stroke_ms": statistics.median(strokes),
@@ -87,8 +79,6 @@ def measure(browser: "Browser", address: str) -> dict:
 
 def text() -> str:
     """Markdown: what was measured."""
-    if not RESULTS.exists():
-        return "The page's speed is **unmeasured**."
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
     return (
         f"In Chromium on {found['cores']} cores with {found['kind']} the first answer comes "
@@ -99,18 +89,14 @@ def text() -> str:
 
 
 def main() -> int:
-    """Command line; returns the exit status."""
-    if not CHROMIUM or not (SITE / "index.html").exists():
-        print("this takes Chromium (on Debian: apt-get install chromium) and `make site`",
-              file=sys.stderr)  # fmt: skip
+    """Measure the site in the folder that is given, and store; returns the exit status."""
+    folder = Path(sys.argv[1] if len(sys.argv) == 2 else "build/site")
+    if not CHROMIUM or not (folder / "draw.html").exists():
+        print(f"needs Chromium (on Debian: apt-get install chromium) and a site in {folder}, which "
+              "`make site` builds", file=sys.stderr)  # fmt: skip
         return 1
-    from playwright.sync_api import sync_playwright  # `make site` brings it
-
-    with sync_playwright() as started, served(SITE) as address:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        found = measure(browser, address)
-        browser.close()
-    write_atomically(RESULTS, json.dumps(found, indent=1) + "\n")
+    found = measure(folder)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(text())
     return 0
 

@@ -1,4 +1,4 @@
-"""What whole commands take: a run to the brief, a peer's, sweeps on one and more workers, make."""
+"""Seconds of whole commands: a short run, PyTorch's example, sweeps by workers, `make run`."""
 
 import subprocess
 import sys
@@ -14,45 +14,42 @@ from benchmarks import conventional
 from benchmarks.report import BAR
 from models import MODELS
 from study.records import Run
-from study.sweep import connected, trained
+from study.sweep import sweep
 from utils.data import ROOT, load_mnist
 from utils.recipes import RECIPES
 from utils.training import fit
 
 
 def short_run() -> dict:
-    """One whole run of the short recipe on all cores: its seconds, and when it was at the bar."""
+    """One whole run of the short recipe on all cores: its seconds, and those until it is at BAR."""
     torch.set_num_threads(CPU_COUNT)
     run = fit(MODELS[9], RECIPES["short"], load_mnist(), seed=0)
-    there = next((row.epoch for row in run.history if row.test_accuracy >= BAR), None)
-    seconds = sum(row.seconds for row in run.history[:there]) if there else None
-    return {"seconds": run.seconds, "epochs": len(run.history), "seconds_to_bar": seconds}
+    reached = next((row.epoch for row in run.history if row.test_accuracy >= BAR), None)
+    seconds = sum(row.seconds for row in run.history[:reached]) if reached else None
+    return {"seconds": run.seconds, "seconds_to_bar": seconds}
 
 
 def peer_run() -> dict:
-    """PyTorch's own example on the same cores, until its test accuracy is at the bar."""
+    """PyTorch's own example on the same cores: seconds until its test accuracy is at BAR."""
     torch.set_num_threads(CPU_COUNT)
-    accuracies = []
     for seconds, accuracy in conventional.peer_epochs():
-        accuracies.append(accuracy)
         print(f"the example: {accuracy:.2f} % after {seconds:.0f} s of training", flush=True)
         if accuracy >= BAR:
-            return {"seconds_to_bar": seconds, "accuracies": accuracies}
-    return {"seconds_to_bar": None, "accuracies": accuracies}
+            return {"seconds_to_bar": seconds}
+    return {"seconds_to_bar": None}
 
 
 def scaling() -> dict[str, float]:
     """Seconds of four runs of model 9, two epochs each, by number of workers; start included."""
-    recipe, data = replace(RECIPES["plateau"], epochs=2), load_mnist()
-    wanted = {f"{seed}": Run("9-scaling", MODELS[9], recipe, seed) for seed in range(4)}
+    recipe = replace(RECIPES["plateau"], epochs=2)
+    runs = [Run("9-scaling", MODELS[9], recipe, seed) for seed in range(4)]
     took = {}
     for workers in (1, 2):
-        started = time.perf_counter()
-        with connected(None, workers) as client:
-            failures = [why for _, why, _ in trained(client, wanted, data, "scaling") if why]
-        took[str(workers)] = time.perf_counter() - started
-        if failures:
-            raise RuntimeError("; ".join(failures))
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            if failures := sweep(runs, Path(folder), workers):
+                raise RuntimeError("; ".join(failures))
+            took[str(workers)] = time.perf_counter() - started
     return took
 
 

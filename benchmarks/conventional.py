@@ -1,13 +1,10 @@
-"""Training written as everybody writes it: the yardstick of the benchmark, and a peer.
+"""Training in the usual way, the yardstick of the benchmark, and PyTorch's own MNIST example.
 
-torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's own layers. The
-peer is PyTorch's own MNIST example (repository pytorch/examples), written anew from its
-description.
+The usual way: torchvision's dataset, PIL transforms image by image, a DataLoader, float32, torch's
+own layers. The example (repository pytorch/examples) is rewritten from its description.
 """
 
-import atexit
 import functools
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,11 +26,10 @@ PEER_EPOCHS = 14  # as the example has it
 
 
 @functools.cache
-def root() -> Path:
-    """A folder with the extracted files that torchvision looks for; it goes with the process."""
-    folder = Path(tempfile.mkdtemp(prefix="mnist-bench-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    raw = folder / "MNIST" / "raw"
+def root() -> tempfile.TemporaryDirectory:
+    """A folder with the extracted files that torchvision reads; removed when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="mnist-bench-")
+    raw = Path(folder.name) / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name in CANONICAL:
         extract_archive(str(ROOT / "data" / "MNIST" / "raw" / f"{name}.gz"), str(raw))
@@ -42,19 +38,14 @@ def root() -> Path:
 
 def loader(train: bool, rotations: tuple[float, ...], batch_size: int, workers: int) -> DataLoader:
     """Batches of torchvision's MNIST, one PIL rotation for each of the recipe's."""
-    turn = [transforms.RandomRotation(degrees) for degrees in rotations]
+    rotate = [transforms.RandomRotation(degrees) for degrees in rotations]
     scale = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    dataset = datasets.MNIST(root(), train=train, transform=transforms.Compose([*turn, *scale]))
+    dataset = datasets.MNIST(root().name, train, transforms.Compose([*rotate, *scale]))
     return DataLoader(dataset, batch_size, shuffle=train, num_workers=workers)
 
 
-def seconds_per_step(
-    config: NetworkConfig, recipe: Recipe, workers: int, steps: int, start_at: float = 0.0
-) -> float:
-    """Mean seconds of a training step over `steps` steps, after a few that warm up.
-
-    Waits, warmed up, for the wall time `start_at`.
-    """
+def seconds_per_step(config: NetworkConfig, recipe: Recipe, workers: int, steps: int) -> float:
+    """Mean seconds of a training step over `steps` steps, after a few that warm up."""
     network = build(config).train()
     optimizer = torch.optim.SGD(
         network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum
@@ -62,7 +53,6 @@ def seconds_per_step(
     batches = loader(True, recipe.rotations, recipe.batch_size, workers)
     for step, (images, labels) in enumerate(batches):
         if step == WARM_UP:
-            time.sleep(max(0.0, start_at - time.time()))
             started = time.perf_counter()
         if step == WARM_UP + steps:
             seconds = time.perf_counter() - started  # before the workers are shut down
@@ -112,5 +102,5 @@ def peer_epochs() -> Iterator[tuple[float, float]]:
         seconds += time.perf_counter() - started
         network.eval()
         with torch.inference_mode():
-            hits = sum(int((network(x).argmax(1) == y).sum()) for x, y in test)
-        yield seconds, 100 * hits / len(test.dataset)
+            correct = sum(int((network(x).argmax(1) == y).sum()) for x, y in test)
+        yield seconds, 100 * correct / len(test.dataset)

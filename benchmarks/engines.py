@@ -21,25 +21,18 @@ def pairs(experiment: str) -> tuple[list[Record], list[Record]]:
 
 
 def table(experiment: str) -> str:
-    """Markdown: final test accuracy of every seed on both paths, and when the rate dropped."""
+    """Markdown: final test accuracy of every seed on both paths, and when a plateau's rate fell."""
     fast, reference = pairs(experiment)
-    watched = fast[0].run.recipe.schedule == "plateau"
-    columns = ["seed", "fast path, test %", "reference, test %"]
-    if watched:
-        columns[2:2] = ["rate drops after epoch"]
-        columns.append("rate drops after epoch")
-    rows = [
-        (a.run.seed, *_cells(a, watched), *_cells(b, watched))
-        for a, b in zip(fast, reference, strict=True)
-    ]
-    empty = ("",) if watched else ()
-    rows.append(("mean", final_test(fast), *empty, final_test(reference), *empty))
-    return markdown(columns, rows)
-
-
-def _cells(record: Record, watched: bool) -> tuple[str, ...]:
-    drops, accuracy = map(str, rate_drops(record)), f"{record.test_accuracy[-1]:.2f}"
-    return (accuracy, ", ".join(drops) or "never") if watched else (accuracy,)
+    drops = fast[0].run.recipe.schedule == "plateau"
+    columns, means = ["seed"], ["mean"]
+    cells = [[str(record.run.seed)] for record in fast]
+    for name, records in (("fast path", fast), ("reference", reference)):
+        columns += [f"{name}, test %"] + ["rate drops after epoch"] * drops
+        means += [str(final_test(records))] + [""] * drops
+        for row, record in zip(cells, records, strict=True):
+            row.append(f"{record.test_accuracy[-1]:.2f}")
+            row += [", ".join(map(str, rate_drops(record))) or "never"] * drops
+    return markdown(columns, [*cells, means])
 
 
 def text(experiment: str) -> str:
@@ -50,17 +43,16 @@ def text(experiment: str) -> str:
     """
     fast, reference = pairs(experiment)
     ends = final_test(fast).values, final_test(reference).values
-    apart = difference(fast, reference)
     test = stats.ttest_ind(*ends, equal_var=False).confidence_interval(0.90)
-    if max(-test.low, test.high) < MARGIN:
-        verdict = f"equivalent within {MARGIN} points (two one-sided t-tests at 5 %)"
-    else:
+    widest = max(-test.low, test.high)
+    verdict = f"equivalent within {MARGIN} points (two one-sided t-tests at 5 %)"
+    if widest >= MARGIN:
         verdict = (
             f"{len(fast)} seeds a side cannot tell: equivalence within {MARGIN} points is not "
-            "shown (two one-sided t-tests at 5 %), a difference of more than "
-            f"{max(-test.low, test.high):.2f} is excluded by them"
+            f"shown (two one-sided t-tests at 5 %), a difference of more than {widest:.2f} is "
+            "excluded by them"
         )
-    return f"Fast minus reference: {apart}; {verdict}."
+    return f"Fast minus reference: {difference(fast, reference)}; {verdict}."
 
 
 def blocks() -> dict[str, str]:

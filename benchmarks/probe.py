@@ -1,4 +1,4 @@
-"""One training run in a process of its own: `python -m benchmarks.probe MODEL`.
+"""One training run in a process of its own, on Linux: `python -m benchmarks.probe MODEL`.
 
 Prints JSON: seconds from the end of the imports to the end of the first step, and the peak memory
 of the process after one epoch with its evaluation.
@@ -6,47 +6,29 @@ of the process after one epoch with its evaluation.
 
 import json
 import re
-import resource
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.epochs import recipe_of
+from benchmarks.epochs import train_steps
 from models import MODELS
-from utils import training
+from study.experiments import get_experiment
 from utils.data import load_mnist
+from utils.training import fit
 
 
-def main() -> int:
-    """Command line; returns the exit status."""
-    started = time.perf_counter()
-    model = int(sys.argv[1])
-    first: list[float] = []
-    plain = training.Trainer.step
-
-    def step(*arguments):
-        loss = plain(*arguments)
-        if not first:
-            first.append(time.perf_counter() - started)
-        return loss
-
-    training.Trainer.step = step
-    training.fit(MODELS[model], replace(recipe_of(model), epochs=1), load_mnist(), seed=0)
-    print(json.dumps({"startup_s": first[0], "peak_mb": peak_mb()}))
-    return 0
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process, 10^6 bytes."""
-    try:
-        # Not getrusage: its peak survives exec, so that it may be the parent's.
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+def main() -> None:
+    """Measure and print."""
+    started, model = time.perf_counter(), int(sys.argv[1])
+    train_steps(model, 1, 1)
+    seconds = time.perf_counter() - started
+    fit(MODELS[model], replace(get_experiment(model).recipe, epochs=1), load_mnist(), seed=0)
+    # Not getrusage: its peak survives exec, so that it may be the parent's.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+    print(json.dumps({"startup_s": seconds, "peak_mb": peak}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,6 @@
 """Sphinx settings of the site; `make site` builds it."""
 
-import re
-from pathlib import Path
+import json
 
 project = "MNIST under 8,000 parameters"
 author = copyright = "the study's authors"
@@ -26,21 +25,9 @@ html_theme_options = {
     "use_fullscreen_button": False,
 }
 
-# Where the address is stamped, a button opens the notebook in Colab.
-address = (Path(__file__).parent.parent / "tools" / "address.txt").read_text("utf-8").strip()
-if re.fullmatch(r"https://github\.com/.+", address):
-    html_theme_options |= {
-        "repository_url": address,
-        "repository_branch": "main",
-        "path_to_docs": ".",
-        "launch_buttons": {"colab_url": "https://colab.research.google.com"},
-    }
-
 
 def fold_code(app, docname, content):
     """Give every code cell of a notebook the tag by which myst-nb folds its code."""
-    import json
-
     if not docname.startswith("notebooks/"):
         return
     book = json.loads(content[0])

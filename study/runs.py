@@ -1,12 +1,8 @@
 """`runs(4)`: every seed of model 4, replayed from its record or trained now."""
 
 import dataclasses
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-
-from IPython import get_ipython
-from tqdm import tqdm
 
 from models import MODELS, Config
 from study.experiments import EXPERIMENTS, FINALS, Experiment, get_experiment
@@ -17,7 +13,6 @@ from utils.recipes import RECIPES, Recipe
 from utils.training import EpochRow
 from utils.validation import Seed, check, short_repr
 
-BAR = "{n:.1f} of {total} epochs |{bar}| {remaining} left"
 FEW = 3  # seeds that train where none is recorded: enough for a spread, few enough to wait for
 
 
@@ -31,9 +26,9 @@ def runs(
 ) -> list[Record]:
     """The records of an experiment, one per seed: replayed and verified, or trained now.
 
-    Every record's seal is checked, and the first network that is kept is measured again.
-    Prints one line for all that are replayed, and a line per epoch while one trains. A changed
-    recipe or network makes another experiment, whose records serve as any other's do.
+    Every record's seal is checked, and the first network that is kept is measured again. Prints
+    one line for all that are replayed, and a line per epoch while one trains. A changed recipe or
+    network that the study has under another name is replayed under that.
 
     Args:
         experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
@@ -52,11 +47,8 @@ def runs(
     data = load_mnist() if data is None else data
     if not isinstance(data, Dataset):
         raise ValueError(f"data: expected what load_mnist() returns, not {short_repr(data)}")
-    stored = load_all()
-    pairs = [
-        (run, stored.get(run.key(data.checksum)))
-        for run in wanted_runs(experiment, seeds, recipe=recipe, config=config)
-    ]
+    stored, wanted = load_all(), wanted_runs(experiment, seeds, recipe=recipe, config=config)
+    pairs = [(run, stored.get(run.key(data.checksum))) for run in wanted]
     if seeds is None:
         pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
     replayed = [record for _, record in pairs if record]
@@ -78,20 +70,21 @@ def wanted_runs(
 ) -> list[Run]:
     """What `runs` looks for, each seed once; arguments and errors as there."""
     named = get_experiment(experiment)
-    changed = dataclasses.replace(
-        named, recipe=_recipe(named.recipe, recipe), config=_changed("config", named.config, config)
-    )
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; the recipes are {', '.join(RECIPES)}")
+    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    recipe = _changed("recipe", named.recipe, recipe)
+    config = _changed("config", named.config, config)
+    changed = dataclasses.replace(named, recipe=recipe, config=config)
     if seeds is None:
         seeds = named.seeds if changed == named else (0,)
     elif isinstance(seeds, bytes) or not isinstance(seeds, Iterable):
         seeds = (seeds,)
-    seeds = [check(Seed, seed, "seed") for seed in seeds]
+    seeds = dict.fromkeys(check(Seed, seed, "seed") for seed in seeds)
     if not seeds:
         raise ValueError("seeds: there is none; give one or more, such as 0 or range(3)")
-    return [
-        Run(_name(str(experiment), changed), seed=seed, **_settings(changed))
-        for seed in dict.fromkeys(seeds)
-    ]
+    name = _name(str(experiment), changed)
+    return [Run(name, seed=seed, **_settings(changed)) for seed in seeds]
 
 
 def named_rightly(run: Run) -> bool:
@@ -109,27 +102,17 @@ def _name(name: str, changed: Experiment) -> str:
     for known in (name, *EXPERIMENTS):
         if _settings(EXPERIMENTS[known]) == _settings(changed):
             return known
-    digits = Run("0", **_settings(changed)).key("")[:8]
-    return f"{name}-varied-{digits}"
+    return f"{name}-varied-{Run('0', **_settings(changed)).key('')[:8]}"
 
 
-def _recipe(named: Recipe, given: Recipe | str | dict | None) -> Recipe:
-    if isinstance(given, str):
-        if given not in RECIPES:
-            raise ValueError(f"unknown recipe {given!r}; the recipes are {', '.join(RECIPES)}")
-        return RECIPES[given]
-    return _changed("recipe", named, given)
-
-
-def _changed(kind: str, named, given):
+def _changed(kind: str, named: Recipe | Config, given: Recipe | Config | dict | None):
     """`given` itself, or `named` with the given fields."""
     if given is None or isinstance(given, Config if kind == "config" else Recipe):
         return given or named
     if not isinstance(given, dict):
         allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
         raise ValueError(f"{kind} must be {allowed}, not {short_repr(given)}")
-    unknown = given.keys() - vars(named).keys()
-    if unknown:
+    if unknown := given.keys() - vars(named).keys():
         names = ", ".join(map(str, unknown))
         raise ValueError(f"{kind} has no {names}; it has {', '.join(vars(named))}")
     return dataclasses.replace(named, **given)
@@ -137,18 +120,7 @@ def _changed(kind: str, named, given):
 
 def _train(run: Run, data: Dataset) -> Record:
     print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
-    watched = sys.stdout.isatty() or get_ipython() is not None
-    bar = tqdm(
-        total=run.recipe.epochs, file=sys.stdout, disable=not watched, leave=False, bar_format=BAR
-    )
-    with bar:
-        record = train(
-            run,
-            data,
-            runs_folder(),
-            report=lambda row: bar.write(epoch_line(row), file=sys.stdout),
-            progress=lambda epochs: bar.update(epochs - bar.n),
-        )
+    record = train(run, data, runs_folder(), lambda row: print(epoch_line(row), flush=True))
     print(f"trained in {record.seconds:.0f} s and stored")
     return record
 
@@ -162,15 +134,11 @@ def _seeds(records: list[Record]) -> str:
 
 def epoch_line(row: EpochRow) -> str:
     """One printed line for a finished epoch."""
-    validation = test = ""
-    if row.validation_accuracy is not None:
-        validation = f"  validation {row.validation_accuracy:5.2f} %"
-    if row.test_accuracy is not None:
-        test = f"  test {row.test_accuracy:5.2f} %"
-    return (
-        f"epoch {row.epoch:2d}  lr {row.learning_rate:.5f}  train {row.train_accuracy:5.2f} %"
-        f"{validation}{test}  {row.seconds:5.1f} s"
-    )
+    parts = [f"epoch {row.epoch:2d}  lr {row.learning_rate:.5f}"]
+    for split in ("train", "validation", "test"):
+        if (accuracy := getattr(row, f"{split}_accuracy")) is not None:
+            parts.append(f"{split} {accuracy:5.2f} %")
+    return "  ".join([*parts, f"{row.seconds:5.1f} s"])
 
 
 def recorded(
@@ -187,16 +155,12 @@ def recorded(
         RecordError: if a record is damaged.
     """
     names = (names,) if isinstance(names, str | int) else names
-    checksum, stored = load_mnist().checksum, load_all(folders)
-    found = {}
+    checksum, stored, found = load_mnist().checksum, load_all(folders), {}
     for name in map(str, names or (*MODELS, *FINALS)):
         keys = [run.key(checksum) for run in wanted_runs(name)]
-        found[name] = [stored[key] for key in keys if key in stored]
-        if not found[name] and names is None and name in FINALS:
-            del found[name]
-        elif not found[name]:
-            raise ValueError(
-                f"no run of {name} is recorded; train some: "
-                f"python -m study.sweep --models {name} --store records"
-            )
+        if records := [stored[key] for key in keys if key in stored]:
+            found[name] = records
+        elif names is not None or name not in FINALS:
+            train = f"python -m study.sweep --models {name} --store records"
+            raise ValueError(f"no run of {name} is recorded; train some: {train}")
     return found

@@ -8,45 +8,47 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import io
 import math
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy
 import torch
 
 from models import Network, SeparableNetwork, build
-from study.files import atomic_file, remove_parts, write_atomically
-from study.records import (
-    Record,
-    RecordError,
-    Run,
-    RunInterruptedError,
-    count_parameters,
-    dumps,
-    loads,
-)
+from study.files import PART, atomic_file, write_atomically
+from study.records import Record, Run, count_parameters, dumps, loads
 from utils.data import ROOT, Dataset
 from utils.device import ENGINE_VERSION, best_engine, processor, reference_engine
 from utils.evaluation import correct
-from utils.training import EpochRow, Trained, fit
-from utils.validation import first_line, short_repr
+from utils.training import EpochRow, fit
+from utils.validation import OneLineError, first_line, short_repr
 
 STUDY = ROOT / "records"  # the committed evidence, from which alone pages are made
 TOLERANCE = 3  # images by which a re-measured accuracy may differ: other CPUs round differently
+DAY = 24 * 60 * 60  # seconds; no file takes as long to be written
 PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
+
+
+class RecordError(OneLineError, RuntimeError):
+    """A record or its weights are damaged, disagree, or cannot be stored."""
+
+
+class RunInterruptedError(OneLineError, RuntimeError):
+    """Ctrl-C ended a run."""
 
 
 def record_folders() -> list[Path]:
     """Where records are looked for, first match wins: $MNIST_RECORDS, else records/; then runs."""
-    listed = os.environ.get("MNIST_RECORDS")
-    folders = list(map(_folder, listed.split(os.pathsep))) if listed else [STUDY]
-    return folders if runs_folder() in folders else [*folders, runs_folder()]
+    listed = os.environ.get("MNIST_RECORDS") or str(STUDY)
+    return list(dict.fromkeys([*map(_folder, listed.split(os.pathsep)), runs_folder()]))
 
 
 def runs_folder() -> Path:
@@ -67,39 +69,23 @@ def load_all(folders: list[Path] | None = None) -> dict[str, Record]:
     """
     found: dict[str, Record] = {}
     for folder in record_folders() if folders is None else folders:
-        for path in _records_in(folder):
+        if not folder.is_dir() and (folder.exists() or folder not in (STUDY, runs_folder())):
+            raise RecordError(f"{folder} is not there, or no folder; expected a folder of records")
+        for path in sorted(folder.rglob("seed-*.json")):
             record = load(path)
             found.setdefault(record.key, record)
     order = sorted(found.values(), key=lambda r: (r.run.model or math.inf, r.run.name, r.run.seed))
     return {record.key: record for record in order}
 
 
-def _records_in(folder: Path) -> list[Path]:
-    """The records of a folder; unlike `Path.glob`, which skips them, it names unreadable ones."""
-    if folder in (STUDY, runs_folder()) and not os.path.lexists(folder):
-        return []  # nothing was stored yet
-
-    def refuse(error: OSError) -> None:
-        raise RecordError(
-            f"{error.filename} cannot be looked into ({error.strerror}); expected a folder of "
-            "records, as records/ is"
-        ) from None
-
-    walk = os.walk(folder, onerror=refuse)
-    paths = (Path(inside, name) for inside, _, names in walk for name in names)
-    return sorted(path for path in paths if path.match("seed-*.json"))
-
-
 def load(path: Path) -> Record:
-    """Read one record and check its seal and that its parts agree.
+    """Read one record and check its seal, its key and its types.
 
     Raises:
         RecordError: otherwise, naming file, fault and remedy.
     """
     try:
         status = path.stat()
-        if not path.is_file():
-            raise RecordError(f"record {path} is no file; remove it")
         return _load(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise RecordError(f"record {path} cannot be read: {error.strerror}") from None
@@ -109,9 +95,7 @@ def load(path: Path) -> Record:
 def _load(path: Path, mtime: int, size: int) -> Record:
     try:
         return dataclasses.replace(loads(path.read_text(encoding="utf-8")), path=path)
-    except OSError:
-        raise  # to be named as what it is
-    except Exception as error:  # e.g. torch's own, at a network too large to be
+    except ValueError as error:
         raise damaged(path, first_line(error)) from None
 
 
@@ -131,32 +115,23 @@ def load_network(record: Record) -> Network | SeparableNetwork:
         RecordError: if the weights are missing or damaged, or are others than recorded.
     """
     if not isinstance(record, Record):
-        raise ValueError(
-            f"expected a record, one of those that runs() returns, not {short_repr(record)}"
-        )
+        raise ValueError(f"expected a record, as runs() returns, not {short_repr(record)}")
     path = record.weights_path
-    if not os.path.lexists(path):
+    if not path.exists():
         raise RecordError(
             f"{path} is not there; weights are kept for seed 0 of each experiment and for all "
             "seeds of finals, for no search, trial or reference"
         )
-    if not path.is_file():
-        raise damaged(path, "it is no file")  # but a pipe, say, which would be waited for
     try:
-        content = io.BytesIO(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        with numpy.load(content, allow_pickle=False) as arrays:
+        with numpy.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         if weights_checksum(state) != record.weights_sha256:
             raise ValueError("the weights are not those of the record")
         with torch.device("meta"):
             network = build(record.run.config)
-        kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
         network.load_state_dict(state, assign=True)
-        if kinds != {name: tensor.dtype for name, tensor in state.items()}:
-            raise ValueError("its numbers are of another type")
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # zip and array readers raise a dozen kinds at damaged bytes
         raise damaged(path, first_line(error)) from None
     # The layout in which a CPU convolves fastest, above all each channel alone.
@@ -180,26 +155,21 @@ def verify(record: Record, data: Dataset) -> bool:
         RecordError: if the weights are damaged, or the accuracy differs by more than 3 images of
             10,000.
     """
-    if record.confusion is None or not os.path.lexists(record.weights_path):
+    if record.confusion is None or not record.weights_path.exists():
         return False
     test = data.test
-    hits = int(correct(load_network(record), test.images, test.labels, record.statistics).sum())
+    found = int(correct(load_network(record), test.images, test.labels, record.statistics).sum())
     recorded = int(numpy.trace(record.confusion))
-    if abs(hits - recorded) > TOLERANCE * len(test) / 10_000:
+    if abs(found - recorded) > TOLERANCE * len(test) / 10_000:
         raise RecordError(
-            f"record {record.path}: {recorded} of {len(test)} test images right as recorded, "
-            f"but {hits} re-measured; restore the record or delete it to train the run again"
+            f"record {record.path}: {recorded} of {len(test)} test images are classified correctly "
+            f"as recorded, {found} as re-measured; restore it, or delete it to train the run again"
         )
     return True
 
 
 def train(
-    run: Run,
-    data: Dataset,
-    folder: Path,
-    *,
-    report: Callable[[EpochRow], None] = lambda row: None,
-    progress: Callable[[float], None] = lambda epochs: None,
+    run: Run, data: Dataset, folder: Path, report: Callable[[EpochRow], None] = lambda row: None
 ) -> Record:
     """Train a run now and store its record and weights in `folder`; no other run's are replaced.
 
@@ -209,61 +179,25 @@ def train(
         RunInterruptedError: after Ctrl-C.
     """
     check_writable(folder)
-    result = fit(
-        run.config,
-        run.recipe,
-        data,
-        run.seed,
-        engine=reference_engine() if run.reference else best_engine(),
-        measure_test=run.measure_test,
-        report=report,
-        progress=progress,
-    )
-    if result.interrupted:
-        raise RunInterruptedError(
-            f"interrupted {run.title} after epoch {len(result.history)} of {run.recipe.epochs}; "
-            "the same call trains it again, finished runs are replayed"
-        )
-    return _save(run, data, result, folder)
+    return save(*computed(run, data, report), folder)
 
 
-def place(path: Path, key: str, folder: Path) -> Path:
-    """Where a file of a new record goes below `folder`: `path`, or beside it if that is taken.
-
-    The other is of a run on other data, or by an older engine; both are kept.
-    """
-    taken = (folder / path.with_suffix(".json")).exists()
-    return Path(f"{path.parent}-{key}", path.name) if taken else path
-
-
-def check_writable(folder: Path) -> None:
-    """Make the folder if need be, and clear it of what killed processes left half written.
-
-    Raises:
-        RecordError: if nothing can be stored in it.
-    """
+def computed(
+    run: Run, data: Dataset, report: Callable[[EpochRow], None] = lambda row: None
+) -> tuple[Record, dict[str, numpy.ndarray]]:
+    """Train a run now; returns its record, which lies nowhere yet, and its weights by name."""
+    engine = reference_engine() if run.reference else best_engine()
+    options = {"engine": engine, "measure_test": run.measure_test, "report": report}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            remove_parts(folder)
-    except OSError as error:
-        raise RecordError(
-            f"cannot store runs in {folder} ({error.strerror}); make it writable, or name "
-            "a folder that is with MNIST_RUNS or --store"
+        result = fit(run.config, run.recipe, data, run.seed, **options)
+    except KeyboardInterrupt:
+        raise RunInterruptedError(
+            f"interrupted {run.title}; finished runs stay, the same call trains this one again"
         ) from None
-
-
-def _save(run: Run, data: Dataset, result: Trained, folder: Path) -> Record:
-    """Weights first, so that a record on disk always has its weights."""
-    key = run.key(data.checksum)
-    path = folder / place(run.path(Path()), key, folder)
     state = result.network.state_dict()
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
+    versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
     record = Record(
-        key=key,
+        key=run.key(data.checksum),
         run=run,
         data_checksum=data.checksum,
         parameters=count_parameters(run.config),
@@ -273,20 +207,54 @@ def _save(run: Run, data: Dataset, result: Trained, folder: Path) -> Record:
         engine_version=ENGINE_VERSION,
         engine=result.engine,
         processor=processor(result.engine),
-        versions=versions,
+        versions={"python": platform.python_version(), **versions},
         seconds=result.seconds,
         weights_sha256=weights_checksum(state),
-        path=path,
     )
-    arrays = {name: tensor.contiguous().numpy() for name, tensor in state.items()}
+    return record, {name: tensor.contiguous().numpy() for name, tensor in state.items()}
+
+
+def save(record: Record, weights: dict[str, numpy.ndarray], folder: Path) -> Record:
+    """Store a new record, weights first, so that a record on disk always has its weights.
+
+    A record that lies there already, of a run on other data or by an older engine, stays; the new
+    one goes beside it.
+
+    Raises:
+        RecordError: if it cannot be stored.
+    """
+    path = record.run.path(folder)
+    if path.exists():
+        path = Path(f"{path.parent}-{record.key}", path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(record.weights_path) as part:
-            numpy.savez(part, **arrays)
+        with atomic_file(path.with_suffix(".npz")) as part:
+            numpy.savez(part, **weights)
         write_atomically(path, dumps(record))
     except OSError as error:
-        raise RecordError(
-            f"{path} cannot be stored ({error.strerror}); make room, or name another folder with "
-            "MNIST_RUNS or --store"
-        ) from None
-    return record
+        raise _not_stored(path, error) from None
+    return dataclasses.replace(record, path=path)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder if need be; delete what killed processes left half written in it, a day ago.
+
+    Raises:
+        RecordError: if nothing can be stored in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            for part in folder.rglob(f"{PART}*"):
+                with contextlib.suppress(FileNotFoundError):  # it is whole by now
+                    if time.time() - part.stat().st_mtime > DAY:
+                        part.unlink()
+    except OSError as error:
+        raise _not_stored(folder, error) from None
+
+
+def _not_stored(path: Path, error: OSError) -> RecordError:
+    return RecordError(
+        f"cannot store {path} ({error.strerror}); make room or make it writable, or name another "
+        "folder with MNIST_RUNS or --store"
+    )

@@ -7,31 +7,29 @@ costs only the run it was at, which Dask repeats.
 """
 
 import argparse
-import asyncio
 import contextlib
 import logging
-import os
 import re
+import signal
 import sys
-import tempfile
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask
+import numpy
 import torch
-from distributed import Client, LocalCluster, Security, TimeoutError, as_completed, get_worker
-from distributed.comm import connect, get_address_host_port
+from distributed import Client, LocalCluster, TimeoutError, as_completed
+from distributed.comm import get_address_host_port
+from tqdm import tqdm
 
-from study.commands import status, undisturbed
+from study.commands import INTERRUPTS, status
 from study.experiments import EXPERIMENTS, get_experiment
-from study.files import write_atomically
-from study.progress import Display, print_summary
-from study.records import Run
+from study.records import Record, Run
 from study.runs import wanted_runs
-from study.store import check_writable, load_all, place, runs_folder, train
+from study.store import RecordError, check_writable, computed, load_all, runs_folder, save
 from utils.data import Dataset, load_mnist
 from utils.device import ENGINE_VERSION
-from utils.training import EpochRow
 from utils.validation import OneLineError, first_line
 
 PATIENCE = 10  # seconds, with a scheduler that does not answer
@@ -43,11 +41,12 @@ LOCAL = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
-    # We say ourselves what happens, also at Ctrl-C, which a terminal sends to workers, too.
+    # This program reports what happens, also at Ctrl-C, which a terminal sends to workers, too.
     "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical",
     "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     "distributed.admin.large-graph-warning-threshold": "1GB",  # the images travel in the graph
 }
+Made = tuple[Record, dict[str, numpy.ndarray]] | str  # a record and its weights, or the failure
 
 
 class ClusterError(OneLineError, RuntimeError):
@@ -59,7 +58,7 @@ def sweep(
 ) -> list[str]:
     """Train every run that `folder` has no record of; returns the failures, one line each.
 
-    Prints a line per finished run (on a terminal also a bar) and a summary.
+    Prints a line per finished run; on a terminal there is a bar, too.
 
     Args:
         wanted: the runs.
@@ -72,20 +71,29 @@ def sweep(
         DataError, RecordError: if the data or a stored record is damaged.
         ClusterError: if the cluster cannot be used.
     """
-    data = load_mnist()
+    data, failures = load_mnist(), []
     check_writable(folder)
     stored = load_all([folder])
     by_key = {run.key(data.checksum): run for run in wanted}
-    todo = {key: run for key, run in by_key.items() if key not in stored}
+    todo = [run for key, run in by_key.items() if key not in stored]
     print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
-    failures = []
-    if todo:
-        with connected(address, workers) as client, Display(client, todo) as display:
-            for key, failure, files in trained(client, todo, data, display.topic):
-                failure = failure or _stored(folder, key, files)
-                failures += [failure] if failure else []
-                display.ended(key, failure)
-    print_summary([record for key, record in load_all([folder]).items() if key in by_key])
+    shown = {"total": len(todo), "unit": "run", "disable": not (todo and sys.stderr.isatty())}
+    with (
+        connected(address, workers) if todo else contextlib.nullcontext() as client,
+        tqdm(**shown) as bar,
+    ):
+        for done, (run, made) in enumerate(trained(client, todo, data), start=1):
+            outcome = f"{run.title} is trained"
+            try:
+                if isinstance(made, str):
+                    raise RecordError(made)
+                save(*made, folder)
+            except RecordError as error:
+                outcome = f"FAILED {error}"
+                failures.append(str(error))
+            bar.write(f"{done:4d} of {len(todo)} runs: {outcome}", file=sys.stdout)
+            sys.stdout.flush()
+            bar.update()
     return failures
 
 
@@ -96,50 +104,58 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
     Raises:
         ClusterError: in one line, where nobody answers or the workers compute other numbers.
     """
+    local = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
+    local |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(LOCAL))
         try:
-            if address:
-                get_address_host_port(address)  # a client of a malformed one could not be closed
-                asyncio.run(_answered(address))
+            cluster = address
+            if address is not None:
+                get_address_host_port(address)  # a client of a malformed one cannot be closed
             else:
-                with undisturbed():
-                    cluster = stack.enter_context(_local_cluster(workers))
-            with undisturbed():
-                client = Client(address or cluster, timeout=PATIENCE, set_as_default=False)
-                stack.enter_context(client)
+                with _undisturbed():
+                    cluster = stack.enter_context(LocalCluster(**local))
+            client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
-            if not address:
+            if address is None:
                 raise ClusterError(f"no workers can be started here: {first_line(error)}") from None
             raise ClusterError(
                 f"no Dask scheduler answers at {address} ({first_line(error)}); start one with "
                 "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"
             ) from None
-        if address:
+        if address is not None:
             _check_workers(client)
         yield client
 
 
-def _local_cluster(workers: int | None) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # never taken already
-        silence_logs=logging.CRITICAL,
-    )
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Within, an interrupt waits for the end of the block, and no process that is started gets it.
 
-
-async def _answered(address: str) -> None:
-    """Wait for a Dask scheduler's greeting, for which a client itself would wait for ever."""
-    security = Security().get_connection_args("client")  # as Dask's configuration has it
-    comm = await asyncio.wait_for(connect(address, timeout=PATIENCE, **security), 1.2 * PATIENCE)
-    await comm.close()
+    A terminal sends it to all processes, of which one that still imports would show a traceback.
+    """
+    heard: list[int] = []
+    kept = {number: signal.getsignal(number) for number in INTERRUPTS}
+    for number in INTERRUPTS:
+        signal.signal(number, lambda number, _: heard.append(number))
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+    of_terminals = INTERRUPTS - {signal.SIGTERM}  # by which Dask ends its workers
+    mask(signal.SIG_BLOCK, of_terminals)  # threads and processes inherit it
+    resource_tracker.ensure_running()  # now, since it unblocks SIGINT
+    mask(signal.SIG_BLOCK, of_terminals)
+    try:
+        yield
+    finally:
+        mask(signal.SIG_UNBLOCK, of_terminals)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with workers that would compute other numbers."""
-    start = "start some in this project's folder: 'PYTHONPATH=. dask worker ADDRESS --nthreads 1'"
+    start = "start scheduler and workers in this project's folder, at one commit, with PYTHONPATH=."
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
         versions = {client.run_on_scheduler(_engine_version)}  # it unpacks what is sent, too
@@ -147,80 +163,46 @@ def _check_workers(client: Client) -> None:
     except TimeoutError:
         raise ClusterError(f"the Dask scheduler has no workers; {start}") from None
     except Exception as error:  # Dask's own, whatever went wrong on the worker
-        raise ClusterError(
-            f"the Dask scheduler or a worker cannot run this project's code "
-            f"({first_line(error)}); start both in its folder with PYTHONPATH=."
-        ) from None
-    if versions != {ENGINE_VERSION}:
-        others = ", ".join(map(str, sorted(versions - {ENGINE_VERSION})))
-        raise ClusterError(
-            f"the Dask scheduler or a worker runs engine version {others}, this is version "
-            f"{ENGINE_VERSION}; bring them to the same commit"
-        )
+        fault = f"a worker cannot run this project's code ({first_line(error)})"
+        raise ClusterError(f"the Dask scheduler or {fault}; {start}") from None
+    if others := ", ".join(map(str, versions - {ENGINE_VERSION})):
+        fault = f"a worker runs engine version {others}, this is version {ENGINE_VERSION}"
+        raise ClusterError(f"the Dask scheduler or {fault}; {start}")
 
 
 def _engine_version() -> int:
     return ENGINE_VERSION
 
 
-def trained(
-    client: Client, todo: dict[str, Run], data: Dataset, topic: str
-) -> Iterator[tuple[str, str | None, dict[str, bytes]]]:
-    """Train runs on the workers; yields (key, failure or None, the record's files) as they end."""
+def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Run, Made]]:
+    """Train runs on the workers; yields each run and what came of it, in the order of their end."""
     # A task, not scattered: these are computed again where the only worker that has them dies.
     images = client.submit(_itself, data, pure=False)
     futures = {
-        client.submit(
-            _train_on_worker, key, run, images, topic, pure=False, priority=-place_in_line
-        ): key
-        for place_in_line, (key, run) in enumerate(todo.items())
+        client.submit(_train_on_worker, run, images, pure=False, priority=-place): run
+        for place, run in enumerate(todo)
     }
     for future in as_completed(futures, loop=client.loop):
-        key = futures.pop(future)
+        run = futures.pop(future)
         if future.status == "finished":
-            ended = key, *future.result()
+            made = future.result()
         else:
             lost = future.exception() if future.status == "error" else future.status
-            ended = key, f"{todo[key].title}: its workers died ({first_line(lost)})", {}
+            made = f"{run.title}: its workers died ({first_line(lost)})"
         del future  # or the cluster would keep its result, and train it again where that is lost
-        yield ended
+        yield run, made
 
 
 def _itself(data: Dataset) -> Dataset:
     return data
 
 
-def _train_on_worker(
-    key: str, run: Run, data: Dataset, topic: str
-) -> tuple[str | None, dict[str, bytes]]:
-    """Train one run; returns what went wrong, and the files of its record by relative path."""
-    worker = get_worker()
+def _train_on_worker(run: Run, data: Dataset) -> Made:
     torch.set_num_threads(1)
-
-    def send(row: EpochRow) -> None:
-        figures = row.validation_accuracy if row.test_accuracy is None else row.test_accuracy
-        worker.log_event(topic, {"key": key, "epoch": row.epoch, "accuracy": figures})
-
-    # Dask clears the folder of a worker that was killed, at its next start.
-    with tempfile.TemporaryDirectory(dir=worker.local_directory) as folder:
-        try:
-            train(run, data, Path(folder), report=send)
-        except Exception as error:  # one run's failure, whatever it is, leaves the others running
-            return f"{run.title}: {first_line(error).replace(folder, 'a temporary folder')}", {}
-        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-        return None, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def _stored(folder: Path, key: str, files: dict[str, bytes]) -> str | None:
-    """Store a record's files, weights first; returns what went wrong."""
     try:
-        for name in sorted(files, reverse=True):  # .npz, then .json
-            path = folder / place(Path(name), key, folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, files[name])
-    except OSError as error:
-        return f"{name} cannot be stored in {folder}: {error.strerror}"
-    return None
+        return computed(run, data)
+    except Exception as error:  # one run's failure, whatever it is, leaves the others running
+        return f"{run.title}: {first_line(error)}"
 
 
 def parse_experiments(text: str) -> list[str]:
@@ -230,11 +212,9 @@ def parse_experiments(text: str) -> list[str]:
         ValueError: for an unknown name; the message lists the valid ones.
     """
     names = []
-    for part in text.split(",") if text != "all" else EXPERIMENTS:
+    for part in EXPERIMENTS if text == "all" else text.split(","):
         names += map(str, _range(part)) if re.fullmatch(r"\d+-\d+", part) else [part]
-    for name in names:
-        get_experiment(name)
-    return names
+    return [get_experiment(name).name for name in names]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -251,12 +231,9 @@ def parse_seeds(text: str) -> list[int]:
 def _range(text: str) -> range:
     """'2-4' -> 2, 3, 4; '2' -> 2."""
     first, _, last = text.partition("-")
-    numbers = range(int(first), int(last or first) + 1)
-    if not numbers:
+    if int(first) > int(last or first):
         raise ValueError(f"ranges run upwards, such as {last}-{first}, not {text}")
-    if numbers.stop - numbers.start > 100_000:
-        raise ValueError(f"{text} is more than 100,000 numbers; give fewer at a time")
-    return numbers
+    return range(int(first), int(last or first) + 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -267,32 +244,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", help="e.g. 0-2,7; default: those that the study wants of each")
     parser.add_argument("--jobs", type=int, help="processes on this machine; default: the cores")
     parser.add_argument("--address", help="of another Dask scheduler, e.g. tcp://10.0.0.1:8786")
-    parser.add_argument("--store", default=str(runs_folder()), help="folder of the records")
+    parser.add_argument("--store", default=runs_folder(), type=Path, help="folder of the records")
     options = parser.parse_args(arguments)
     try:
-        seeds = parse_seeds(options.seeds) if options.seeds is not None else None
         if options.jobs is not None and not 1 <= options.jobs <= 1_000:
             raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
-        if options.address and options.jobs:
-            raise ValueError("--jobs is for this machine; a cluster has as many as its workers")
-        if options.address is not None and not options.address.strip():
-            raise ValueError("--address must name a Dask scheduler, such as tcp://10.0.0.1:8786")
-        if not options.store.strip():
-            raise ValueError("--store must name a folder")
-        folder = Path(os.path.expanduser(options.store))
+        seeds = None if options.seeds is None else parse_seeds(options.seeds)
         wanted = [run for n in parse_experiments(options.models) for run in wanted_runs(n, seeds)]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    folder = options.store
     try:
         failures = sweep(wanted, folder, options.jobs, options.address)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; finished runs are in {folder}, and the same command goes on from there"
-        ) from None
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    return 1 if failures else 0
+        kept = f"finished runs are in {folder}, and the same command goes on from there"
+        raise KeyboardInterrupt(f"interrupted; {kept}") from None
+    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
+    return bool(failures)
 
 
 if __name__ == "__main__":

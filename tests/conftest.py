@@ -1,21 +1,21 @@
-"""Shared fixtures: the real MNIST, and small subsets of it that train in a second."""
+"""Shared fixtures: the real MNIST, small subsets of it, and records that no run has made."""
 
-import hashlib
-import json
 import shutil
-import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 
-from models import MODELS
-from study.records import SEAL, Record, Run
-from study.store import load, train
-from utils.data import Dataset, Split, load_mnist
+from models import MODELS, build
+from study.records import Record, Run, count_parameters
+from study.store import load, save, train, weights_checksum
+from tools.small_mnist import subset, write_idx
+from utils.data import Dataset, load_mnist
+from utils.device import ENGINE_VERSION, Engine
 from utils.recipes import Recipe
+from utils.training import EpochRow
 
 torch.set_num_threads(1)  # subsets this small gain nothing from more
 
@@ -25,29 +25,10 @@ def mnist() -> Dataset:
     return load_mnist()
 
 
-def subset(data: Dataset, train: int, test: int) -> Dataset:
-    return Dataset(
-        Split(data.train.images[:train], data.train.labels[:train]),
-        Split(data.test.images[:test], data.test.labels[:test]),
-        hashlib.sha256(f"the first {train} and {test}".encode()).hexdigest(),
-    )
-
-
 @pytest.fixture(scope="session")
 def small(mnist) -> Dataset:
     """The first 600 training and 200 test images."""
     return subset(mnist, 600, 200)
-
-
-def write_idx(raw: Path, data: Dataset) -> None:
-    """Write a data set as four extracted IDX files."""
-    raw.mkdir(parents=True, exist_ok=True)
-    for name, split in (("train", data.train), ("t10k", data.test)):
-        n, height, width = split.images.shape
-        head = struct.pack(">IIII", 0x0803, n, height, width)
-        (raw / f"{name}-images-idx3-ubyte").write_bytes(head + split.images.numpy().tobytes())
-        labels = bytes(split.labels.tolist())
-        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x0801, n) + labels)
 
 
 @pytest.fixture(scope="session")
@@ -69,28 +50,41 @@ def trained(small, tmp_path_factory) -> Record:
 
 @pytest.fixture
 def record(trained, tmp_path) -> Record:
-    """A record and its weights in a store of their own, to be damaged."""
+    """A trained record and its weights in a store of their own, to be damaged."""
     path = RUN.path(tmp_path)
     shutil.copytree(trained.path.parent, path.parent)
     return load(path)
 
 
-def seal(text: str) -> str:
-    """Any JSON object as a record's text, its seal right."""
-    body = text.rstrip().removesuffix("}").rstrip()
-    return f'{body}{SEAL}{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
+@pytest.fixture
+def make_record(tmp_path) -> Callable[..., Record]:
+    """Make a record with its weights as initialised, without training, and store it.
 
+    The factory takes a run, its test accuracies (one an epoch, percent), and fields of the record.
+    """
 
-def unseal(text: str) -> str:
-    """The JSON object before it was sealed."""
-    return text.rpartition(SEAL)[0] + "\n}"
+    def make(run: Run = RUN, accuracies: list[float] | None = None, **fields) -> Record:
+        accuracies = accuracies or [98.0] * run.recipe.epochs
+        run = replace(run, recipe=replace(run.recipe, epochs=len(accuracies)))
+        rate, state = run.recipe.learning_rate, build(run.config).state_dict()
+        fields = {
+            "data_checksum": "da7a",
+            "parameters": count_parameters(run.config),
+            "statistics": (0.13, 0.31),
+            "history": [
+                EpochRow(epoch, rate, 0.1, 99.0, None, None, 0.1, accuracy, 1.0)
+                for epoch, accuracy in enumerate(accuracies, start=1)
+            ],
+            "confusion": None,
+            "engine_version": ENGINE_VERSION,
+            "engine": Engine(),
+            "processor": "none",
+            "versions": {},
+            "seconds": 1.0,
+            "weights_sha256": weights_checksum(state),
+        } | fields
+        key = run.key(fields["data_checksum"], fields["engine_version"])
+        weights = {name: value.numpy() for name, value in state.items()}
+        return save(Record(key=key, run=run, **fields), weights, tmp_path)
 
-
-def forge(text: str, change: Callable[[dict], object], *, key: bool = False) -> str:
-    """A record's text with changed content, sealed again; with its new key, too, if wanted."""
-    content = json.loads(unseal(text))
-    change(content)
-    if key:
-        run = TypeAdapter(Run).validate_json(json.dumps(content["run"]))
-        content["key"] = run.key(content["data_checksum"])
-    return seal(json.dumps(content))
+    return make

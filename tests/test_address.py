@@ -1,9 +1,11 @@
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
 
-from tools.address import main, stamp
+from tools.address import stamp
 from utils.data import ROOT
 
 ADDRESS = "https://github.com/someone/mnist-under-8k"
@@ -24,13 +26,15 @@ def contents(project):
 def test_there_is_no_badge_before_the_address_is_known():
     if (ROOT / "tools" / "address.txt").read_text().strip():
         pytest.skip("this project is stamped")
-    assert "colab-badge" not in (ROOT / "README.md").read_text()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in (ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")):
         assert "colab-badge" not in path.read_text()
 
 
-def test_stamping_writes_address_and_badges(project):
-    stamp(ADDRESS + ".git/", project)
+@pytest.mark.parametrize("given", [ADDRESS, ADDRESS + ".git/"])
+def test_stamping_writes_address_and_badges_and_nothing_else(project, given):
+    stamp("https://github.com/other/name", project)
+    stamp(given, project)
+    assert not any("other/name" in text for text in contents(project).values())
     assert (project / "tools" / "address.txt").read_text() == ADDRESS + "\n"
     assert (project / "README.md").read_text().count("colab-badge.svg") == 3
     for path in (project / "notebooks").glob("*.ipynb"):
@@ -40,27 +44,26 @@ def test_stamping_writes_address_and_badges(project):
         assert sources.count(f'ADDRESS = "{ADDRESS}"') == 1
         target = f"github/someone/mnist-under-8k/blob/main/notebooks/{path.name}"
         assert sources.count(target) == 1
-        # Outputs and counts are untouched.
+        assert sources.count("colab-badge.svg") == 1
         original = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
-        assert [cell.get("outputs") for cell in book.cells] == [
-            cell.get("outputs") for cell in original.cells
-        ]
+        for cell, before in zip(book.cells, original.cells, strict=True):
+            assert cell.get("outputs") == before.get("outputs")
 
 
-def test_stamping_again_changes_the_address_and_adds_nothing(project):
-    stamp("https://github.com/other/name", project)
-    stamp(ADDRESS, project)
-    once = contents(project)
-    stamp(ADDRESS, project)
-    assert contents(project) == once
-    assert not any("other/name" in text for text in once.values())
+def test_another_host_has_no_badge(project):
+    stamp("file:///srv/project.git", project)
+    texts = contents(project)
+    assert not any("colab-badge" in text for text in texts.values())
+    assert sum(r"ADDRESS = \"file:///srv/project.git\"" in text for text in texts.values()) == 3
 
 
 @pytest.mark.parametrize("address", ["", "github.com/a/b", "https://github.com/a", 'https://a/b/"'])
-def test_a_bad_address_changes_nothing(project, address, capsys):
+def test_a_bad_address_is_one_line_and_changes_nothing(project, address):
     before = contents(project)
     with pytest.raises(ValueError, match="the address must look like"):
         stamp(address, project)
     assert contents(project) == before
-    assert main([address]) == 2
-    assert "must look like https://github.com/OWNER/NAME" in capsys.readouterr().err
+    command = [sys.executable, "-m", "tools.address", address]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    line = f"the address must look like https://github.com/OWNER/NAME, not {address}\n"
+    assert (ended.returncode, ended.stderr) == (1, line)

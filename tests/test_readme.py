@@ -16,7 +16,6 @@ from tools import pages
 from utils.data import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
-HOUSE = (ROOT / "docs" / "house.md").read_text()
 # Preinstalled in Colab, August 2026.
 COLAB = {
     "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.1.3", "matplotlib": "3.10.0",
@@ -42,14 +41,12 @@ def test_generated_figures_are_current(content, page):
     assert not re.search(r"-->\n<!-- end", text), "a block is empty"
 
 
-def test_every_block_has_a_name_of_its_own_and_a_page():
+def test_every_block_stands_on_one_page_and_a_wrong_figure_in_it_is_noticed(content):
     named = re.findall(r"<!-- generated: ([\w-]+) -->", "".join(p.read_text() for p in pages.PAGES))
-    assert len(named) == len(set(named))
-
-
-def test_the_check_notices_a_wrong_figure(content):
+    assert sorted(named) == sorted(content)
     figure = re.search(r"\d\d\.\d\d ± ", TEXT)[0]
-    assert pages.renewed(TEXT.replace(figure, "99.99 ± ", 1), content) == TEXT
+    wrong = TEXT.replace(figure, "99.99 ± ", 1)
+    assert pages.renewed(wrong, content) != wrong
 
 
 def test_the_pictures_are_current(runs):
@@ -67,46 +64,30 @@ def test_no_accuracy_is_typed_outside_the_generated_blocks():
     assert typed == {"99.4 %", "99.45 %"}  # the brief, and the threshold of the plan
 
 
-def test_the_worked_example_runs(small_root, tmp_path):
-    _, example = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    environment = {**os.environ, "MNIST_ROOT": str(small_root), "MNIST_RUNS": str(tmp_path)}
-    environment.pop("MNIST_RECORDS")
-    result = subprocess.run(
-        [sys.executable, "-c", example], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"^\d+ parameters, \d", result.stdout, re.MULTILINE)
-    assert len(list(tmp_path.glob("9-varied-*/seed-00.json"))) == 1
-
-
-def test_the_six_lines_read_a_digit():
-    lines, _ = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+def test_its_examples_run(small_root, tmp_path):
+    lines, example = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(lines.splitlines()) == 6
-    result = subprocess.run(
-        [sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert re.search(r"^It reads a 4, with a probability of \d", result.stdout, re.MULTILINE)
+    environment = os.environ | {"MNIST_ROOT": str(small_root), "MNIST_RUNS": str(tmp_path)}
+    del environment["MNIST_RECORDS"]
+    for code, variables, expected in (
+        (lines, os.environ, r"^It reads a 4, with a probability of \d"),
+        (example, environment, r"^\d+ parameters, \d"),
+    ):
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+        assert re.search(expected, result.stdout, re.MULTILINE), result.stderr
+    assert len(list(tmp_path.glob("variations/9-varied-*/seed-00.json"))) == 1
 
 
 def test_everything_the_readme_names_exists():
-    names = re.findall(r"^([\w./-]+(?:\.py|/)) ", f"{TEXT}\n{HOUSE}", re.MULTILINE)
-    assert len(names) > 30
+    names = re.findall(r"^([\w./-]+(?:\.py|/)) ", TEXT, re.MULTILINE)
+    assert len(names) >= 10
     for name in names + re.findall(r"\]\(([\w./-]+)\)", TEXT):
         assert (ROOT / name).exists(), name
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = set(re.findall(r"^([a-z-]+) ", listed.stdout, re.MULTILINE))
     named = set(re.findall(r"(?:`|^)make ([a-z]+)", TEXT, re.MULTILINE))
     assert {"run", "test", "env"} <= named <= targets
-
-
-def test_every_module_has_its_line_in_the_layout():
-    rooms = "utils", "utils/show", "tools"
-    modules = {f"{room}/{path.name}" for room in rooms for path in (ROOT / room).glob("[!_]*.py")}
-    assert {name for name in modules if name not in HOUSE} == set()
-
-
-def test_what_trains_and_records_needs_nothing_that_shows():
-    for path in (ROOT / "models.py", *(ROOT / "utils").glob("*.py"), *ROOT.glob("fast/*.py")):
-        assert "utils.show" not in path.read_text(), path
 
 
 def test_the_readme_is_short():
@@ -129,12 +110,8 @@ def test_lower_bounds_fit_colab_and_the_lock():
         assert pin.operator == "=="
         assert bound.specifier.contains(pin.version), name
     assert not bounds["torch"].specifier.contains("2.13.0")
-
-
-def test_every_requirement_is_argued():
     for line in (ROOT / "requirements.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            assert re.search(r"\s# \S", line), line
+        assert re.search(r"^#|\s# \S|^$", line), f"{line}: say why it is required"
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -142,9 +119,3 @@ def test_ci_runs_the_readmes_test_command():
     lines = script.splitlines()
     assert lines.index("make test") < lines.index("  make test-browser")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-
-
-def test_make_help_lists_the_targets():
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("run", "test", "bench", "env"):
-        assert re.search(f"^{target} ", listed.stdout, re.MULTILINE)

@@ -1,45 +1,40 @@
 import json
-import subprocess
 
-from study.runs import recorded
-from study.store import STUDY
+import torch
+
+from study.experiments import FINALS
 from tools import site
 
 
 def test_without_npm_the_page_to_draw_on_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(site, "NPM", tmp_path / "packages")
-    monkeypatch.setattr(site, "ROOT", tmp_path)
-    monkeypatch.setattr(site, "SITE", tmp_path / "build" / "site")
     monkeypatch.setattr(site, "SOURCE", tmp_path / "source")
     monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "README.md").write_text("# A study\n")
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "package.json").write_text("{}")
-    built = []
-    monkeypatch.setattr(site.subprocess, "run", lambda *a, **k: built.append(a) or _run(*a, **k))
-    monkeypatch.setattr(site, "mend", lambda folder: None)
-    assert site.main() == 0
+    assert not site.runtime(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("npm cannot bring onnxruntime-web (FileNotFoundError): the page to draw")
-    assert len(built) == 2  # npm, and Sphinx all the same
+    assert line.startswith("npm cannot install onnxruntime-web (FileNotFoundError): the page to")
+    site.sources(draw=False)
     assert not (tmp_path / "source" / "draw.md").exists()
-    assert "draw" not in (tmp_path / "source" / "index.md").read_text().split("toctree")[1]
+    assert "\ndraw\n" not in (tmp_path / "source" / "index.md").read_text()
+    site.sources(draw=True)
+    assert "\ndraw\n" in (tmp_path / "source" / "index.md").read_text()
 
 
-def _run(command, **options):
-    """npm as it is; Sphinx, which takes a minute, as if it had built."""
-    if command[0] == "npm":
-        return subprocess.Popen(command, cwd=options["cwd"])
-    return subprocess.CompletedProcess(command, 0)
+def test_every_network_of_the_study_is_listed_with_its_stages_and_examples(
+    tmp_path, mnist, monkeypatch
+):
+    monkeypatch.setattr(site, "export", lambda run, path: {"edges": path.name})
+    site.networks(tmp_path, mnist.test)
+    content = json.loads((tmp_path / "nets.json").read_text())
+    assert [net["name"] for net in content["nets"]] == [*FINALS, *map(str, range(10, 0, -1))]
+    assert all(net["stages"] == {"edges": f"{net['name']}.onnx"} for net in content["nets"])
+    assert len(content["examples"]) == 20
 
 
-def test_a_record_without_weights_is_left_out_in_one_line(tmp_path, mnist, monkeypatch, capsys):
-    found = recorded(["9", "1"], [STUDY])
-    found["1"] = found["1"][1:]  # whose weights are not kept
-    monkeypatch.setattr(site, "study", lambda folders: found)
-    monkeypatch.setattr(site, "export", lambda run, path: ["edges"])
-    site.networks(tmp_path, mnist)
-    assert capsys.readouterr().err == "1 is left out: its weights are not kept\n"
-    listed = json.loads((tmp_path / "nets.json").read_text())
-    assert [net["name"] for net in listed["nets"]] == ["9"]
-    assert len(listed["examples"]) == 20
+def test_the_stages_of_a_network_come_out_beside_its_answer(mnist):
+    shown = site.Shown(site.recorded(["9"], [site.STUDY])["9"][0]).eval()
+    with torch.no_grad():
+        found = dict(zip(shown.outputs, shown(mnist.test.images[:1, None].float()), strict=True))
+    assert list(found) == ["logits", "probabilities", *shown.stages, "evidence"]
+    places = found["evidence"].sum((2, 3))  # the evidence of all places adds up to the logits
+    assert torch.allclose(places, found["logits"], atol=1e-4)

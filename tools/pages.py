@@ -5,6 +5,7 @@ Pages are README.md and some in benchmarks/ and docs/. What stands between the c
 """
 
 import hashlib
+import json
 import re
 import sys
 from collections import Counter
@@ -13,8 +14,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks import browser, engines, gpu, report
-from study.experiments import EXPERIMENTS, FINALS, TRIALS, Experiment
-from study.files import atomic_file, write_atomically
+from study.experiments import EXPERIMENTS, FINALS, Experiment
 from study.findings import FINDINGS
 from study.published import PUBLIC
 from study.records import Record, count_parameters
@@ -23,11 +23,11 @@ from study.show import plots, sizes
 from study.show.tables import goals_table, ladder_table, markdown, performance_log
 from study.statistics import brief_met, final_test, verdict
 from study.store import STUDY, load_all
-from tools import reliability
 from utils.data import ROOT
 from utils.recipes import Recipe, changes
 
 DOCS = ROOT / "docs"
+RELIABILITY = DOCS / "reliability.json"
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
 PAGES += [DOCS / f"{name}.md" for name in ("plan", "running", "log", "reliability")]
 BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -43,11 +43,9 @@ CLAIMED = {
 
 
 def claim_text(runs: dict[str, list[Record]]) -> str:
-    """The study's claim: what the finals reach."""
+    """Markdown: what the finals reach; `runs` has all of them."""
     lines = []
     for name, words in CLAIMED.items():
-        if name not in runs:
-            continue
         final = runs[name]
         lowest = min(verdict(run).worst_of_last for run in final)
         lines.append(
@@ -62,47 +60,45 @@ def timing_text() -> str:
     """How long `make run` takes, by the benchmark."""
     return "\n".join(
         f"On {results['cores']} cores with {results['kind']}, `make run` took "
-        f"{results['make_run_minutes']:.1f} minutes, the installation apart."
+        f"{results['make_run_minutes']:.1f} minutes, not counting the installation."
         for results in report.load_all()
         if "make_run_minutes" in results
     )
 
 
 def plan_table() -> str:
-    """Markdown: every experiment, what sets it apart, and the seeds wanted of it."""
+    """Markdown: every experiment but the trials, its difference from its model, and its seeds."""
     rows = []
-    for name, experiment in EXPERIMENTS.items():
-        if "-trial-" in name:
-            continue
-        apart = _apart(EXPERIMENTS.get(name.split("-")[0]), experiment)
-        apart += [] if experiment.measure_test else ["on the validation split"]
-        apart += ["float32, torch's own layers"] if experiment.reference else []
-        seeds = f"{experiment.seeds[0]} to {experiment.seeds[-1]}"
-        rows.append((name, "; ".join(apart), seeds if experiment.seeds[1:] else "0"))
-    return markdown(("experiment", "differs from the model of its number in", "seeds"), rows, 3)
-
-
-def _apart(base: Experiment | None, experiment: Experiment) -> list[str]:
-    """The settings in which an experiment differs from its base, or all if it has none."""
-    recipe = base.recipe if base else Recipe()
-    before = vars(base.config) if base else {}
-    settings = {k: v for k, v in vars(experiment.config).items() if before.get(k) != v}
-    settings |= {k: after for k, (_, after) in changes(recipe, experiment.recipe).items()}
-    return [f"{field} {value!r}" for field, value in settings.items()]
+    for name, made in EXPERIMENTS.items():
+        if made.kind != "trials":
+            model = EXPERIMENTS[str(made.model)] if made.model else None
+            network = changes(model.config, made.config) if model else {}
+            recipe = changes(model.recipe if model else Recipe(), made.recipe)
+            apart = [] if model else [repr(made.config)]
+            apart += _settings(network | recipe)
+            apart += ["float32, torch's own layers"] if made.reference else []
+            rows.append((name, "; ".join(apart), _seeds(made)))
+    columns = ("experiment", "differs from the model of its number in", "seeds")
+    return markdown(columns, rows, left=3)
 
 
 def trials_table() -> str:
-    """Markdown: every idea of the search for the finals, and what it is compared with."""
+    """Markdown: every idea of the searches for the finals, what it is compared with, its seeds."""
     rows = []
-    for name, experiment in EXPERIMENTS.items():
-        if name.endswith("-trial-base"):
-            recipe = changes(Recipe(), experiment.recipe)
-            settings = [f"{field} {after!r}" for field, (_, after) in recipe.items()]
-            parameters = f"{count_parameters(experiment.config):,} parameters"
-            rows.append((name, "; ".join([parameters, *settings]), ""))
-        elif name in TRIALS:
-            rows.append((name, TRIALS[name].idea, TRIALS[name].base))
-    return markdown(("trial", "idea", "compared with"), rows, 3)
+    for name, made in EXPERIMENTS.items():
+        if made.kind == "trials":
+            size = f"{count_parameters(made.config):,} parameters"
+            settings = "; ".join([size, *_settings(changes(Recipe(), made.recipe))])
+            rows.append((name, made.idea if made.base else settings, made.base, _seeds(made)))
+    return markdown(("trial", "idea", "compared with", "seeds"), rows, left=4)
+
+
+def _settings(changed: dict[str, tuple]) -> list[str]:
+    return [f"{name} {after!r}" for name, (_, after) in changed.items()]
+
+
+def _seeds(made: Experiment) -> str:
+    return f"0 to {made.seeds[-1]}" if made.seeds[1:] else "0"
 
 
 def statements_table() -> str:
@@ -131,12 +127,12 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "plan": plan_table(),
         "trials": trials_table(),
         "log": performance_log(),
-        "reached": goals_table({name: runs[name] for name in FINALS if name in runs}),
+        "reached": goals_table({name: runs[name] for name in FINALS}),
         "statements": statements_table(),
         "browser": browser.text(),
-        "reliability": reliability.report(reliability.stored()),
+        "reliability": reliability_table(reliability_counts()),
         "processors": processors_table(),
-        "gpu": gpu.report(gpu.load()),
+        "gpu": gpu.text(gpu.load()),
     }
 
 
@@ -147,6 +143,57 @@ def processors_table() -> str:
     )
     rows = [(kind, precision, count) for (kind, precision), count in sorted(made.items())]
     return markdown(("processor", "precision", "records"), rows, left=2)
+
+
+def reliability_counts() -> dict:
+    """The counts that `tools.reliability` stored; bytes and values: by a former version of it."""
+    return json.loads(RELIABILITY.read_text(encoding="utf-8"))
+
+
+FLIPPED = (
+    "{one line:,} answered by one line, {without effect:,} without effect, "
+    "{unnoticed:,} unnoticed, {traceback:,} tracebacks"
+)
+VALUES = "{one line:,} answered by one line, {result:,} valid after all, {traceback:,} tracebacks"
+KILLED = (
+    "{identical:,} with the same bits, {orphans:,} processes and {shared memory:,} segments of "
+    "shared memory left behind, {torn files:,} torn files"
+)
+
+
+def reliability_table(found: dict) -> str:
+    """Markdown: what was tried, how often, and the outcome, of the counts as stored."""
+    rows = []
+    for kind, counts in found["flips"].items():
+        what = f"a byte changed in {kind} (repeated by `tests/test_records.py`)"
+        rows.append((what, sum(counts.values()), FLIPPED.format_map(Counter(counts))))
+    what, values = (
+        "a value of the wrong type (repeated by `tests/test_recipes.py`)",
+        found["values"],
+    )
+    rows.append((what, sum(values.values()), VALUES.format_map(Counter(values))))
+    for name, where in (("kills", ""), ("kills, starved", ", a tenth of a core per process")):
+        counts = found[name]
+        what = f"a sweep killed and run again{where}"
+        rows.append((what, counts["kills"], KILLED.format_map(counts)))
+    planted, unseen = found["mutants"], found["unseen"]
+    rows.append(("a bug planted", planted["planted"], f"{planted['caught']} caught by a test"))
+    apart = unseen["apart"].values()
+    outcome = (
+        f"{sum(abs(each) <= 3 for each in apart)} end within three standard deviations of its "
+        f"mean, the furthest at {max(apart, key=abs):+.1f}"
+    )
+    what = f"a final trained from a seed ({unseen['seed']}) that is not among its runs"
+    rows.append((what, len(apart), outcome))
+    for python, counts in sorted(found["tests"].items(), key=_numbers):
+        what = f"the tests, Python {python}, torch {counts['torch']}, numpy {counts['numpy']}"
+        outcome = f"{counts['passed']} passed, {counts['failed']} failed"
+        rows.append((f"{what}; {counts['processor']}", 1, outcome))
+    return markdown(("what was tried", "times", "outcome"), rows)
+
+
+def _numbers(item: tuple[str, dict]) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", item[0])]
 
 
 def pictures(runs: dict[str, list[Record]]) -> dict[str, Figure]:
@@ -177,9 +224,8 @@ def renewed(text: str, content: dict[str, str]) -> str:
 def draw_pictures(runs: dict[str, list[Record]]) -> None:
     """Draw each; it carries its alternative text and what it was drawn from, which a test reads."""
     for name, figure in pictures(runs).items():
-        with atomic_file(DOCS / name) as part:
-            about = {"Description": figure.alt, "Source": drawn_from(runs)}
-            figure.savefig(part, format="png", dpi=120, metadata=about)
+        about = {"Description": figure.alt, "Source": drawn_from(runs)}
+        figure.savefig(DOCS / name, dpi=120, metadata=about)
         pyplot.close(figure)
 
 
@@ -194,7 +240,7 @@ def main() -> int:
     runs = recorded(folders=[STUDY])
     content = blocks(runs)
     for page in PAGES:
-        write_atomically(page, renewed(page.read_text(encoding="utf-8"), content))
+        page.write_text(renewed(page.read_text(encoding="utf-8"), content), encoding="utf-8")
     draw_pictures(runs)
     print("renewed", *(path.relative_to(ROOT) for path in PAGES), "and the pictures in docs/")
     return 0

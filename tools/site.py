@@ -16,11 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models import MODELS
+from study.commands import status
+from study.experiments import FINALS
 from study.records import Record
 from study.runs import recorded
 from study.show.look import STAGES
 from study.store import STUDY, load_network
-from utils.data import ROOT, Dataset, load_mnist
+from utils.data import ROOT, Split, load_mnist
 from utils.evaluation import correct
 
 SITE, SOURCE, NPM = (ROOT / "build" / name for name in ("site", "site-source", "npm"))
@@ -33,11 +36,16 @@ PAGES = (
     "benchmarks/README.md",
     "data/README.md",
 )
+MORE = (
+    "docs/plan",
+    "docs/log",
+    "docs/reliability",
+    "benchmarks/README",
+    "docs/running",
+    "docs/house",
+    "data/README",
+)
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-
-
-class SiteError(RuntimeError):
-    """Something that the site needs is not there."""
 
 
 class Shown(nn.Module):
@@ -70,8 +78,8 @@ class Shown(nn.Module):
         return logits, torch.softmax(logits, 1), *maps, *evidence
 
 
-def export(run: Record, path: Path) -> list[str]:
-    """Write a recorded network as ONNX; returns the names of its stages."""
+def export(run: Record, path: Path) -> dict[str, str]:
+    """Write a recorded network as ONNX; returns its stages in words."""
     shown = Shown(run).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this exporter will be replaced one day
@@ -83,62 +91,46 @@ def export(run: Record, path: Path) -> list[str]:
             input_names=["pixels"],
             output_names=shown.outputs,
         )
-    return shown.stages
+    return {stage: STAGES.get(stage, stage) for stage in shown.stages}
 
 
-def networks(folder: Path, data: Dataset) -> None:
-    """Write the networks of the finals and the ten, their list and the example digits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    groups = recorded(folders=[STUDY])
-    names = [*(n for n in groups if not n.isdigit()), *reversed([n for n in groups if n.isdigit()])]
-    listed, wrong = [], torch.zeros(len(data.test), dtype=torch.int64)
-    for name in names:
-        run = groups[name][0]
-        if not run.weights_path.exists():
-            print(f"{name} is left out: its weights are not kept", file=sys.stderr)
-            continue
+def networks(folder: Path, test: Split) -> None:
+    """Write seed 0 of the finals and the ten, their list, and the example digits.
+
+    The digits are two of each class, and the one that most finals get wrong.
+    """
+    listed, wrong = [], torch.zeros(len(test), dtype=torch.int64)
+    for name, (run, *_) in recorded([*FINALS, *reversed(MODELS)], [STUDY]).items():
         stages = export(run, folder / f"{name}.onnx")
-        words = {stage: STAGES.get(stage, stage) for stage in stages}
-        listed.append({"name": name, "parameters": run.parameters, "stages": words})
-        if not name.isdigit():
-            test = data.test
+        listed.append({"name": name, "parameters": run.parameters, "stages": stages})
+        if name in FINALS:
             wrong += ~correct(load_network(run), test.images, test.labels, run.statistics)
-    chosen = [int(i) for d in range(10) for i in (data.test.labels == d).nonzero()[:2, 0]]
-    content = {
-        "nets": listed,
-        "examples": [_text(data.test.images[i]) for i in chosen],
-        "hard": _text(data.test.images[int(wrong.argmax())]),
-    }
+    chosen = [i for digit in range(10) for i in (test.labels == digit).nonzero()[:2, 0]]
+    *examples, hard = (
+        base64.b64encode(bytes(test.images[i].flatten().tolist())).decode()
+        for i in [*chosen, wrong.argmax()]
+    )
+    content = {"nets": listed, "examples": examples, "hard": hard}
     (folder / "nets.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _text(image: Tensor) -> str:
-    return base64.b64encode(bytes(image.flatten().tolist())).decode()
-
-
-def runtime(folder: Path) -> None:
-    """Copy the pinned onnxruntime-web beside the networks.
-
-    Raises:
-        SiteError: if npm cannot bring it.
-    """
+def runtime(folder: Path) -> bool:
+    """Copy the pinned onnxruntime-web beside the networks; False where npm cannot install it."""
     NPM.mkdir(parents=True, exist_ok=True)
-    wanted, installed = ROOT / "site" / "package.json", NPM / "package.json"
-    found = NPM / "node_modules" / "onnxruntime-web" / "dist"
-    same = installed.exists() and installed.read_bytes() == wanted.read_bytes()
-    if not (same and (found / RUNTIME[0]).exists()):
-        shutil.copy(wanted, installed)
-        try:
-            command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-            subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=900)
-        except (OSError, subprocess.SubprocessError) as error:
-            installed.unlink()  # so that another try installs what is wanted
-            raise SiteError(
-                f"npm cannot bring onnxruntime-web ({type(error).__name__}): the page to draw on "
-                "is left out; install npm (on Debian: apt-get install npm), then `make site` again"
-            ) from None
+    shutil.copy(ROOT / "site" / "package.json", NPM)
+    try:
+        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=900)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(
+            f"npm cannot install onnxruntime-web ({type(error).__name__}): the page to draw on "
+            "is left out; install npm (on Debian: apt-get install npm), then `make site` again",
+            file=sys.stderr,
+        )
+        return False
     for name in RUNTIME:
-        shutil.copy(found / name, folder)
+        shutil.copy(NPM / "node_modules" / "onnxruntime-web" / "dist" / name, folder)
+    return True
 
 
 def sources(draw: bool) -> None:
@@ -163,24 +155,14 @@ def sources(draw: bool) -> None:
 def contents(draw: bool) -> str:
     """The table of contents, hidden at the end of the first page."""
     steps = sorted(f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("[!.]*.ipynb"))
-    pages = [*(["draw"] if draw else []), *steps]
-    more = [
-        "docs/plan",
-        "docs/log",
-        "docs/reliability",
-        "benchmarks/README",
-        "docs/running",
-        "docs/house",
-        "data/README",
-    ]
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n{chr(10).join(names)}\n```\n"
-        for caption, names in (("The study", pages), ("More", more))
+        for caption, names in (("The study", ["draw"] * draw + steps), ("More", MORE))
     )
 
 
 def mend(site: Path) -> None:
-    """What axe finds in the theme's pages: names that differ from their text, a title outside."""
+    """Correct what axe finds in the theme's pages: wrong labels, a title outside a landmark."""
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = text.replace(' aria-label="Toggle hidden content"', "")
@@ -191,16 +173,13 @@ def mend(site: Path) -> None:
 
 
 def main() -> int:
-    """Command line; returns the exit status."""
-    nets, draw = SITE.parent / "site-extra" / "nets", True
+    """Build the site; returns Sphinx's exit status."""
+    nets = SITE.parent / "site-extra" / "nets"
     shutil.rmtree(nets.parent, ignore_errors=True)
-    try:
-        nets.mkdir(parents=True)
-        runtime(nets)
-        networks(nets, load_mnist())
-    except SiteError as error:
-        print(error, file=sys.stderr)
-        draw = False
+    nets.mkdir(parents=True)
+    draw = runtime(nets)
+    if draw:
+        networks(nets, load_mnist().test)
     sources(draw)
     shutil.rmtree(SITE, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
@@ -213,4 +192,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status(main))

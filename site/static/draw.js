@@ -19,16 +19,12 @@ function blank() {
   pen.fillRect(0, 0, board.width, board.height);
 }
 
-function say(text) {
-  answer.textContent = text;
-}
-
 function forget(text) {
   pixels = null;
   paint(seen, new Float32Array(784), 28, 28, 5);
   for (const row of byId("answers").tBodies[0].rows) for (const cell of [...row.cells].slice(2)) cell.textContent = "";
   byId("maps").replaceChildren();
-  say(text);
+  answer.textContent = text;
 }
 
 /**
@@ -81,7 +77,7 @@ async function show() {
     first ??= `${net.name} reads ${digit}, at ${Math.round(100 * shares[digit])} %`;
     if (looked) look(net, output, digit);
   }
-  if (pixels === input) say(first ?? "No network could be loaded.");
+  if (pixels === input) answer.textContent = first ?? "No network could be loaded.";
   busy = false;
   window.answered = (window.answered ?? 0) + 1;
   if (again) { again = false; if (pixels) await show(); }

@@ -16,59 +16,25 @@ function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Canvas pixels (RGBA bytes) as greys in 0..1, 1 being white; transparent is the ink's opposite. */
+/** Canvas pixels (RGBA bytes) as greys in 0..1, 1 being white; transparent ones become the background. */
 export function grey(rgba) {
-  const count = rgba.length / 4, out = new Float64Array(count);
-  let transparent = false, weight = 0, light = 0;
-  for (let i = 0; i < count; i++) if (rgba[4 * i + 3] < 255) transparent = true;
-  for (let i = 0; i < count; i++) {
-    const r = rgba[4 * i], g = rgba[4 * i + 1], b = rgba[4 * i + 2], a = rgba[4 * i + 3];
-    if (!transparent) out[i] = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) / 255;
-    else {
-      out[i] = (0.299 * r + 0.587 * g + 0.114 * b) / 255;
-      weight += a / 255;
-      light += out[i] * a / 255;
-    }
-  }
-  if (transparent) {
-    const ground = weight > 0 && light / weight > 0.5 ? 0 : 1;
-    for (let i = 0; i < count; i++) {
-      const alpha = rgba[4 * i + 3] / 255;
-      out[i] = out[i] * alpha + ground * (1 - alpha);
-    }
-  }
-  return out;
+  const out = Float64Array.from({ length: rgba.length / 4 }, (_, i) =>
+    (0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2]) / 255);
+  const alpha = out.map((_, i) => rgba[4 * i + 3] / 255);
+  const sum = (values) => values.reduce((a, b) => a + b, 0);
+  const fill = sum(out.map((value, i) => value * alpha[i])) > 0.5 * sum(alpha) ? 0 : 1;
+  return out.map((value, i) => value * alpha[i] + fill * (1 - alpha[i]));
 }
 
-function edgeOf(values, height, width, rim) {
-  const edge = [];
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++)
-      if (y < rim || x < rim || y >= height - rim || x >= width - rim) edge.push(values[y * width + x]);
-  return edge;
-}
-
-function part(values, width, y0, y1, x0, x1) {
-  const found = [];
-  for (let y = y0; y < y1; y++) for (let x = x0; x < x1; x++) found.push(values[y * width + x]);
-  return found;
-}
-
-function ground(values, height, width, rim) {
-  if (Math.min(height, width) < THUMBNAIL) {
-    const flat = median(edgeOf(values, height, width, rim));
-    return new Float64Array(values.length).fill(flat);
-  }
-  const down = median(part(values, width, height - rim, height, 0, width)) - median(part(values, width, 0, rim, 0, width));
-  const across = median(part(values, width, 0, height, width - rim, width)) - median(part(values, width, 0, height, 0, rim));
-  const tilt = new Float64Array(values.length), level = new Float64Array(values.length);
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++) {
-      const i = y * width + x;
-      tilt[i] = (y / (height - 1) - 0.5) * down + (x / (width - 1) - 0.5) * across;
-      level[i] = values[i] - tilt[i];
-    }
-  const middle = median(edgeOf(level, height, width, rim));
+/** The median of the edge, on a plane through the medians of its four sides. */
+function background(values, height, width, rim, atEdge) {
+  const medianAt = (array, kept) => median(array.filter((_, i) => kept(Math.floor(i / width), i % width)));
+  if (Math.min(height, width) < THUMBNAIL) return new Float64Array(values.length).fill(medianAt(values, atEdge));
+  const down = medianAt(values, (y) => y >= height - rim) - medianAt(values, (y) => y < rim);
+  const across = medianAt(values, (y, x) => x >= width - rim) - medianAt(values, (y, x) => x < rim);
+  const tilt = values.map((_, i) =>
+    (Math.floor(i / width) / (height - 1) - 0.5) * down + ((i % width) / (width - 1) - 0.5) * across);
+  const middle = medianAt(values.map((value, i) => value - tilt[i]), atEdge);
   return tilt.map((t) => t + middle);
 }
 
@@ -124,9 +90,10 @@ function digitMask(mask, height, width) {
 
 function inkOf(values, height, width) {
   const rim = Math.max(1, Math.floor(Math.min(height, width) / 20));
-  const flat = ground(values, height, width, rim);
+  const atEdge = (y, x) => y < rim || x < rim || y >= height - rim || x >= width - rim;
+  const flat = background(values, height, width, rim, atEdge);
   let ink = values.map((value, i) => value - flat[i]);
-  const edge = edgeOf(ink, height, width, rim), middle = median(edge);
+  const edge = ink.filter((_, i) => atEdge(Math.floor(i / width), i % width)), middle = median(edge);
   const noise = 1.4826 * median(edge.map((value) => Math.abs(value - middle)));
   let up = 0, down = 0;
   for (const value of ink) {

@@ -1,14 +1,20 @@
-"""One real Chromium for all tests here."""
+"""One real Chromium for all tests here, and a copy of the project without what git ignores."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+from benchmarks.browser import CHROMIUM
+from utils.data import ROOT
+
+IGNORED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", ".*_cache")
 
 
 @pytest.fixture(scope="session")
 def browser():
+    if not CHROMIUM:
+        pytest.skip("needs Chromium (on Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(
@@ -16,3 +22,8 @@ def browser():
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp("copy") / "project", ignore=IGNORED)

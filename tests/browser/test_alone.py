@@ -10,53 +10,39 @@ from nbclient import NotebookClient
 
 from tests.test_notebooks import NOTEBOOKS
 from tools.address import stamp
-from utils.data import ROOT
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    command = ["git", *identity, *arguments]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Path:
-    """The project as it is now in a local bare repository, stamped with its own address."""
-    work, bare = tmp_path_factory.mktemp("work") / "project", tmp_path_factory.mktemp("bare")
-    ignored = shutil.ignore_patterns(
-        ".git", ".venv", "build", "runs", "__pycache__", ".*_cache", "*-ubyte", "*.partial.json"
-    )
-    shutil.copytree(ROOT, work, ignore=ignored)
-    stamp(bare.as_uri(), work)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    commit = [*identity, "commit", "-q", "--allow-empty", "-m"]
-    # Two commits, so that a shallow clone is seen to be one.
-    for arguments in (["init", "-q"], ["add", "-A"], [*commit, "all"], [*commit, "more"]):
-        subprocess.run(["git", *arguments], cwd=work, check=True)
-    subprocess.run(["git", "clone", "-q", "--bare", work.as_uri(), str(bare)], check=True)
-    return work
-
-
-def run_alone(name: str, repository: Path, folder: Path) -> None:
-    """Execute a notebook that lies alone in a folder, as Colab opens it, and look at what came."""
-    alone = folder / "content"
-    alone.mkdir()
-    shutil.copy(repository / "notebooks" / name, alone)
-    book = nbformat.read(alone / name, as_version=4)
-    client = NotebookClient(
-        book, timeout=600, startup_timeout=300, resources={"metadata": {"path": alone}}
-    )
-    client.execute()
-    clone = alone / "mnist-under-8k"
-    assert sorted(path.name for path in alone.iterdir()) == sorted([name, clone.name])
-    depth = ["git", "rev-list", "--count", "HEAD"]
-    assert subprocess.run(depth, cwd=clone, capture_output=True, text=True).stdout.strip() == "1"
-    printed = [
-        output.get("text", "")
-        for cell in book.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    ]
-    assert sum("replayed" in text for text in printed) >= 3
-    assert not any(text.startswith("training ") for text in printed)
+def stamped(project, tmp_path_factory) -> Path:
+    """The project, stamped with the address of a local bare repository that holds it."""
+    bare = tmp_path_factory.mktemp("bare")
+    stamp(bare.as_uri(), project)
+    git("init", "-q", cwd=project)
+    git("add", "-A", cwd=project)
+    for message in ("all", "more"):  # two commits, so that a shallow clone can be told
+        git("commit", "-q", "--allow-empty", "-m", message, cwd=project)
+    git("clone", "-q", "--bare", project.as_uri(), str(bare), cwd=project)
+    return project
 
 
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
-def test_opened_alone_as_in_colab(name, repository, tmp_path, monkeypatch):
+def test_opened_alone_as_in_colab(name, stamped, tmp_path, monkeypatch):
     monkeypatch.delenv("MNIST_RECORDS")
     monkeypatch.delenv("MNIST_RUNS")
-    run_alone(name, repository, tmp_path)
+    shutil.copy(stamped / "notebooks" / name, tmp_path)
+    book = nbformat.read(tmp_path / name, as_version=4)
+    resources = {"metadata": {"path": tmp_path}}
+    NotebookClient(book, timeout=600, startup_timeout=300, resources=resources).execute()
+    clone = tmp_path / "mnist-under-8k"
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / name, clone])
+    assert git("rev-list", "--count", "HEAD", cwd=clone) == "1\n"
+    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
+    printed = [output.get("text", "") for output in outputs]
+    assert sum("replayed" in text for text in printed) >= 3
+    assert not any(text.startswith("training ") for text in printed)

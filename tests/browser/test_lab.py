@@ -2,48 +2,37 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 
-import nbformat
 import pytest
 
-from tests.browser.conftest import CHROMIUM
-from utils.data import ROOT
+from tests.test_notebooks import NOTEBOOKS
 
-pytest.importorskip("jupyterlab")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    work = tmp_path_factory.mktemp("lab") / "project"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", ".*_cache")
-    shutil.copytree(ROOT, work, ignore=ignored)
-    for path in (work / "notebooks").glob("*.ipynb"):  # what is there then, this run has made
-        book = nbformat.read(path, as_version=4)
-        for cell in book.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(book, path)
+def lab(project):
+    command = [sys.executable, "-m", "nbconvert", "--log-level=WARN", "--clear-output", "--inplace"]
+    notebooks = sorted(map(str, (project / "notebooks").glob("*.ipynb")))
+    subprocess.run([*command, *notebooks], check=True)  # what is there then, this run has made
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root"]
-    options = ["--IdentityProvider.token=", "--expose-app-in-browser"]
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("MNIST_")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root",
+               "--IdentityProvider.token=", "--expose-app-in-browser"]  # fmt: skip
     process = subprocess.Popen(
-        [*command, *options], cwd=work, env=environment, stdout=subprocess.DEVNULL,
+        command,
+        cwd=project,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MNIST_")},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    base = f"http://127.0.0.1:{port}/lab"
-    deadline = time.monotonic() + 300
+    )
+    base, deadline = f"http://127.0.0.1:{port}/lab", time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         try:
             urllib.request.urlopen(base, timeout=10)
@@ -55,16 +44,15 @@ def lab(tmp_path_factory):
     process.wait(120)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
 def test_run_all_ends_without_red(lab, browser, name):
     page = browser.new_page(viewport={"width": 1200, "height": 2000})
-    page.goto(f"{lab}/tree/notebooks/{name}?reset", timeout=120_000)
-    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell", timeout=120_000)
+    page.set_default_timeout(120_000)
+    page.goto(f"{lab}/tree/notebooks/{name}?reset")
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
     if page.locator(".jp-Dialog .jp-mod-accept").count():
         page.click(".jp-Dialog .jp-mod-accept")
-    page.wait_for_function(
-        f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'", timeout=120_000
-    )
+    page.wait_for_function(f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'")
     # The command behind the menu's entry ends when the last cell has; its look on the page lags.
     assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     cells = page.evaluate(f"{NOTEBOOK}.model.toJSON().cells")
