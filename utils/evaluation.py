@@ -86,7 +86,7 @@ def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int
 
 
 def accuracy(confusion: list[list[int]]) -> float:
-    """UnitInterval of right answers in a confusion matrix, percent."""
+    """Share of correct answers in a confusion matrix, percent."""
     return 100 * int(numpy.trace(confusion)) / sum(map(sum, confusion))
 
 
