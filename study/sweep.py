@@ -77,11 +77,10 @@ def sweep(
     by_key = {run.key(data.checksum): run for run in wanted}
     todo = [run for key, run in by_key.items() if key not in stored]
     print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
-    shown = {"total": len(todo), "unit": "run", "disable": not (todo and sys.stderr.isatty())}
-    with (
-        connected(address, workers) if todo else contextlib.nullcontext() as client,
-        tqdm(**shown) as bar,
-    ):
+    if not todo:
+        return []
+    shown = {"total": len(todo), "unit": "run", "disable": not sys.stderr.isatty()}
+    with connected(address, workers) as client, tqdm(**shown) as bar:
         for done, (run, made) in enumerate(trained(client, todo, data), start=1):
             outcome = f"{run.title} is trained"
             try:
