@@ -7,7 +7,7 @@ the rule by which an idea is taken.
 import statistics
 from dataclasses import dataclass
 
-from study.experiments import EXPERIMENTS, TRIALS, Trial
+from study.experiments import EXPERIMENTS, TRIALS, Experiment
 from study.records import Record, count_parameters
 from study.runs import recorded
 from study.statistics import Interval, Spread, mean_interval, paired
@@ -41,9 +41,9 @@ class Outcome:
         return count_parameters(EXPERIMENTS[self.name].config)
 
     @property
-    def trial(self) -> Trial:
+    def trial(self) -> Experiment:
         """Its idea, and what it is compared with."""
-        return TRIALS.get(self.name, Trial("the base", ""))
+        return EXPERIMENTS[self.name]
 
     def __str__(self) -> str:
         if not self.trial.base:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from study.experiments import kind_of
 from study.records import Record
 from study.statistics import (
     Interval,
@@ -47,7 +48,7 @@ def curves(runs: list[Record], before: list[Record] = ()) -> Figure:
 
 def display_name(name: str) -> str:
     """A name of an experiment in words."""
-    return f"model {name}" if name.isdigit() else name
+    return f"model {name}" if kind_of(name) == "models" else name
 
 
 def _epochs(values: Sequence[float]) -> range:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from models import Config
 from study import trials
+from study.experiments import kind_of
 from study.published import PUBLISHED, Published
 from study.records import Record
 from study.statistics import (
@@ -99,7 +100,7 @@ def ladder_table(ladder: dict[str, list[Record]]) -> str:
 def _published(runs: list[Record]) -> Published | None:
     """The published figures, if the runs are of one of the ten as it stands, on MNIST."""
     name, on_mnist = runs[0].run.name, runs[0].data_checksum == CANONICAL_CHECKSUM
-    return PUBLISHED[int(name)] if name.isdigit() and on_mnist else None
+    return PUBLISHED[int(name)] if kind_of(name) == "models" and on_mnist else None
 
 
 def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> str:
