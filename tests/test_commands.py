@@ -97,8 +97,8 @@ def test_a_second_interrupt_stops_no_cleaning_up(number, tmp_path):
 
 
 def python(code: str, **options) -> subprocess.CompletedProcess:
-    options = {"cwd": ROOT, "capture_output": True, "text": True, "check": False} | options
-    return subprocess.run([sys.executable, "-c", code], **options)
+    options = {"cwd": ROOT, "capture_output": True, "text": True} | options
+    return subprocess.run([sys.executable, "-c", code], check=False, **options)
 
 
 def test_another_models_file_earlier_on_the_path_is_named(tmp_path):

@@ -14,8 +14,8 @@ from study.experiments import EXPERIMENTS, FINALS, TRIALS, get_experiment
 from study.published import PUBLISHED
 from study.records import count_parameters
 from study.runs import wanted_runs
+from tests.conftest import RUN
 from utils.recipes import RECIPES, Recipe, changes
-from utils.validation import Seed, check, checked
 
 
 def recipe_of(model: int) -> Recipe:
@@ -67,17 +67,11 @@ def test_every_experiment_of_a_model_has_its_network_but_for_one_idea():
 def test_no_experiment_wants_a_seed_twice():
     for name, experiment in EXPERIMENTS.items():
         assert len(set(experiment.seeds)) == len(experiment.seeds) > 0, name
-        for seed in experiment.seeds:
-            check(Seed, seed, name)
 
 
 def test_experiments_of_other_names_are_other_runs():
-    wanted = [
-        (experiment.config, experiment.recipe, experiment.measure_test, experiment.reference)
-        for name, experiment in EXPERIMENTS.items()
-    ]
-    # The original trains 7 and 8 alike: one set of runs.
-    assert len(set(wanted)) == len(wanted) - 1
+    keys = {wanted_runs(name, 0)[0].key("da7a") for name in EXPERIMENTS}
+    assert len(keys) == len(EXPERIMENTS) - 1  # the original trains 7 and 8 alike: one set of runs
 
 
 def test_published_parameters_are_those_of_our_networks():
@@ -92,18 +86,13 @@ def test_published_parameters_are_those_of_our_networks():
         ({"learning_rate": "0.1"}, "learning_rate: .*valid number, not '0.1'"),
         ({"learning_rate": 0.0}, "learning_rate: .*greater than 0, not 0.0"),
         ({"learning_rate": True}, "learning_rate: .*valid number, not True"),
-        ({"shear": 1e300}, r"shear: .*less than 90, not 1e\+300"),
-        ({"momentum": 1.0}, "momentum: .*less than 1, not 1.0"),
         ({"epochs": 0}, "epochs: .*greater than or equal to 1, not 0"),
         ({"epochs": 1.5}, "epochs: .*valid integer, not 1.5"),
         ({"epochs": "2"}, "epochs: .*valid integer, not '2'"),
-        ({"batch_size": 64.0}, "batch_size: .*valid integer, not 64.0"),
         ({"patience": -2}, "patience: .*greater than or equal to 0, not -2"),
         ({"milestones": ("a",)}, "milestones.0: .*valid integer, not 'a'"),
-        ({"milestones": (1, 0)}, "milestones.1: .*greater than or equal to 1, not 0"),
         ({"rotations": (float("nan"),)}, "rotations.0: .*finite number, not nan"),
         ({"rotations": (6.9, 181)}, "rotations.1: .*less than or equal to 180, not 181"),
-        ({"rotations": 7}, "rotations: .*valid tuple, not 7"),
         ({"validation": "no"}, "validation: .*valid boolean, not 'no'"),
         ({"optimizer": "lion"}, "optimizer: .*'sgd' or 'adamw', not 'lion'"),
         ({"schedule": "cosine"}, "schedule: .*'constant', 'plateau'.*'linear', not 'cosine'"),
@@ -154,20 +143,12 @@ def test_unknown_experiment_lists_the_valid_ones():
     assert get_experiment(9) is get_experiment("9") is EXPERIMENTS["9"]
 
 
-@checked
-class _Pair:
-    seed: Seed
-    recipe: Recipe
-
-
-def test_a_value_inside_another_is_checked_as_it_is_made():
-    assert _Pair(2**63 - 1, RECIPES["final"]).recipe is RECIPES["final"]
-    for seed in (2**63, -1, 1.0):
-        with pytest.raises(ValueError, match=r"^_pair\.seed: "):
-            _Pair(seed, RECIPES["final"])
-    with pytest.raises(ValueError, match=r"^_pair\.recipe: ") as error:
-        _Pair(0, "final")
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("seed", [2**63, -1, 1.0])
+def test_a_run_is_checked_as_it_is_made(seed):
+    with pytest.raises(ValueError, match=r"^run\.seed: "):
+        replace(RUN, seed=seed)
+    with pytest.raises(ValueError, match=r"^run\.recipe: "):
+        replace(RUN, recipe="final")
 
 
 SCALARS = st.one_of(
