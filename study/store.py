@@ -38,7 +38,7 @@ PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
 
 
 class RecordError(OneLineError, RuntimeError):
-    """A record or its weights are damaged, disagree, or cannot be stored."""
+    """A record or its weights are damaged, or cannot be read or stored."""
 
 
 class RunInterruptedError(OneLineError, RuntimeError):
@@ -185,7 +185,7 @@ def train(
 def computed(
     run: Run, data: Dataset, report: Callable[[EpochRow], None] = lambda row: None
 ) -> tuple[Record, dict[str, numpy.ndarray]]:
-    """Train a run now; returns its record, which lies nowhere yet, and its weights by name."""
+    """Train a run now; returns its record, not stored yet, and its weights by name."""
     engine = reference_engine() if run.reference else best_engine()
     options = {"engine": engine, "measure_test": run.measure_test, "report": report}
     try:
@@ -196,19 +196,16 @@ def computed(
         ) from None
     state = result.network.state_dict()
     versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
+    outcome = ("statistics", "history", "confusion", "engine", "seconds")
     record = Record(
+        **{name: getattr(result, name) for name in outcome},
         key=run.key(data.checksum),
         run=run,
         data_checksum=data.checksum,
         parameters=count_parameters(run.config),
-        statistics=result.statistics,
-        history=result.history,
-        confusion=result.confusion,
         engine_version=ENGINE_VERSION,
-        engine=result.engine,
-        processor=processor(result.engine),
+        processor=processor(engine),
         versions={"python": platform.python_version(), **versions},
-        seconds=result.seconds,
         weights_sha256=weights_checksum(state),
     )
     return record, {name: tensor.contiguous().numpy() for name, tensor in state.items()}
@@ -250,7 +247,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder if need be; delete what killed processes left half written in it, a day ago.
+    """Make the folder; delete what killed processes left half written in it a day ago, or more.
 
     Raises:
         RecordError: if nothing can be stored in it.
@@ -258,12 +255,13 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            for part in folder.rglob(f"{PART}*"):
-                with contextlib.suppress(FileNotFoundError):  # it is whole by now
-                    if time.time() - part.stat().st_mtime > DAY:
-                        part.unlink()
+            pass
     except OSError as error:
         raise _not_stored(folder, error) from None
+    for part in folder.rglob(f"{PART}*"):
+        with contextlib.suppress(OSError):  # it is whole by now
+            if time.time() - part.stat().st_mtime > DAY:
+                part.unlink()
 
 
 def _not_stored(path: Path, error: OSError) -> RecordError:

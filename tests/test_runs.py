@@ -105,16 +105,6 @@ def test_training_and_replaying_ask_nobody(small, monkeypatch):
     assert runs.runs(4, recipe=QUICK, data=small) == live
 
 
-def test_a_search_and_a_reference_run_are_not_the_plain_one():
-    searched, plain = (wanted_runs("9-search-steps")[0], wanted_runs("9-steps")[0])
-    assert searched.key("da7a") != replace(searched, measure_test=True).key("da7a")
-    reference, fast = (wanted_runs(name)[0] for name in ("9-reference", "9"))
-    assert (reference.config, reference.recipe) == (fast.config, fast.recipe)
-    assert reference.key("da7a") != fast.key("da7a")
-    assert plain.measure_test
-    assert not searched.measure_test
-
-
 @pytest.mark.parametrize(
     "changes", [{"recipe": {"epochs": 2}}, {"recipe": QUICK}, {"config": {"dropout": 0.1}}]
 )
