@@ -167,6 +167,8 @@ class SeparableConfig:
     def __post_init__(self):
         _check_counts(self, "channels", 3)
         _check_counts(self, "blocks", 3, least=0)
+        for name in ("inner_norm", "skip"):
+            _check(self, name, type(getattr(self, name)) is bool, "True or False")
         _check(self, "activation", self.activation in list(ACTIVATIONS), _KNOWN)
         widths = self.channels[0], *self.channels
         steps = zip(widths[:-1], self.channels, self.blocks, strict=True)

@@ -13,6 +13,7 @@ from dask.system import CPU_COUNT
 from benchmarks import conventional
 from benchmarks.report import BAR
 from models import MODELS
+from study.experiments import EXPERIMENTS
 from study.records import Run
 from study.sweep import sweep
 from utils.data import ROOT, load_mnist
@@ -23,7 +24,7 @@ from utils.training import fit
 def short_run() -> dict:
     """One whole run of the short recipe on all cores: its seconds, and those until it is at BAR."""
     torch.set_num_threads(CPU_COUNT)
-    run = fit(MODELS[9], RECIPES["short"], load_mnist(), seed=0)
+    run = fit(MODELS[9], EXPERIMENTS["9-short"].recipe, load_mnist(), seed=0)
     reached = next((row.epoch for row in run.history if row.test_accuracy >= BAR), None)
     seconds = sum(row.seconds for row in run.history[:reached]) if reached else None
     return {"seconds": run.seconds, "seconds_to_bar": seconds}

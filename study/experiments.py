@@ -75,21 +75,13 @@ NARROWER = ("narrower warps: shift 3 %, no zoom, no shear",
             {"translate": 0.03, "scale": 0.0, "shear": 0.0})  # fmt: skip
 ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial that became a final
 BY_ITS_CODE = {"rotations": (7.0,)}  # the original, which rotated from model 1 on
-WITH_ITS_SCHEDULE = {
-    "rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False,
-}  # fmt: skip
-
+WITH_ITS_SCHEDULE = {"rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False}
 SMALL, SIZE_16 = "small-trial-recipe", "small-trial-recipe-size-16"  # bases of many
 
 QUEUE: tuple[Experiment, ...] = (
     # The ten.
-    Experiment("1", "models", FIVE, config=MODELS[1], recipe=RECIPES["constant"], model=1),
-    Experiment("2", "models", FIVE, config=MODELS[2], recipe=RECIPES["constant"], model=2),
-    Experiment("3", "models", FIVE, config=MODELS[3], recipe=RECIPES["constant"], model=3),
-    Experiment("4", "models", TEN, config=MODELS[4], recipe=RECIPES["constant"], model=4),
-    Experiment("5", "models", TEN, config=MODELS[5], recipe=RECIPES["constant"], model=5),
-    Experiment("6", "models", TEN, config=MODELS[6], recipe=RECIPES["constant"], model=6),
-    Experiment("7", "models", TEN, config=MODELS[7], recipe=RECIPES["constant"], model=7),
+    *(Experiment(str(model), "models", FIVE if model < 4 else TEN, config=MODELS[model],
+                 recipe=RECIPES["constant"], model=model) for model in range(1, 8)),
     Experiment("8", "models", TEN, config=MODELS[8], recipe=RECIPES["rotation"], model=8),
     Experiment("9", "models", TEN, config=MODELS[9], recipe=RECIPES["plateau"], model=9),
     Experiment("10", "models", TEN, config=MODELS[10], recipe=RECIPES["plateau"], model=10),

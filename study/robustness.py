@@ -22,10 +22,9 @@ from models import IMAGE_SIZE
 from study.commands import status
 from study.digit import as_mnist
 from study.experiments import get_experiment
-from study.files import write_atomically
 from study.records import Record
 from study.statistics import Spread, spread
-from study.store import STUDY, load_all, load_network
+from study.store import STUDY, load_all, load_network, write_atomically
 from utils.augmentation import apply_affine
 from utils.data import ROOT, Dataset, Split, load_mnist
 from utils.evaluation import correct, predict
@@ -208,7 +207,7 @@ def load() -> dict[str, Measured]:
 def save(found: dict[str, Measured]) -> None:
     """Write all, a line for each run."""
     lines = (f"{json.dumps(key)}: {json.dumps(vars(found[key]))}" for key in sorted(found))
-    write_atomically(FILE, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_atomically(FILE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def kept() -> dict[str, Record]:

@@ -32,11 +32,10 @@ def runs(
 
     Args:
         experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
-        seeds: default all that are recorded of those the study wants, or where none is, the first
-            three, which then train; only seed 0 where recipe or config is changed.
-        recipe: instead of the experiment's: a `Recipe`, a name in `RECIPES`, or the fields to
-            change, e.g. {"epochs": 2}.
-        config: instead of the experiment's network: a config of models.py or the fields to change.
+        seeds: default all recorded ones that the study wants, or the first three, which then
+            train; only seed 0 where recipe or config is changed.
+        recipe: a `Recipe`, a name in `RECIPES`, or the fields to change, e.g. {"epochs": 2}.
+        config: a config of models.py, or the fields to change.
         data: default `load_mnist()`.
 
     Raises:

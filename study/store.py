@@ -23,7 +23,6 @@ import numpy
 import torch
 
 from models import Network, SeparableNetwork, build
-from study.files import PART, atomic_file, write_atomically
 from study.records import Record, Run, count_parameters, dumps, loads
 from utils.data import ROOT, Dataset
 from utils.device import ENGINE_VERSION, best_engine, processor, reference_engine
@@ -33,12 +32,13 @@ from utils.validation import OneLineError, first_line, short_repr
 
 STUDY = ROOT / "records"  # the committed evidence, from which alone pages are made
 TOLERANCE = 3  # images by which a re-measured accuracy may differ: other CPUs round differently
+PART = ".part-"  # begins the name of a file that is not whole yet
 DAY = 24 * 60 * 60  # seconds; no file takes as long to be written
 PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
 
 
 class RecordError(OneLineError, RuntimeError):
-    """A record or its weights are damaged, disagree, or cannot be stored."""
+    """A record or its weights are damaged, or cannot be read or stored."""
 
 
 class RunInterruptedError(OneLineError, RuntimeError):
@@ -185,7 +185,7 @@ def train(
 def computed(
     run: Run, data: Dataset, report: Callable[[EpochRow], None] = lambda row: None
 ) -> tuple[Record, dict[str, numpy.ndarray]]:
-    """Train a run now; returns its record, which lies nowhere yet, and its weights by name."""
+    """Train a run now; returns its record, not stored yet, and its weights by name."""
     engine = reference_engine() if run.reference else best_engine()
     options = {"engine": engine, "measure_test": run.measure_test, "report": report}
     try:
@@ -196,19 +196,16 @@ def computed(
         ) from None
     state = result.network.state_dict()
     versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
+    outcome = ("statistics", "history", "confusion", "engine", "seconds")
     record = Record(
+        **{name: getattr(result, name) for name in outcome},
         key=run.key(data.checksum),
         run=run,
         data_checksum=data.checksum,
         parameters=count_parameters(run.config),
-        statistics=result.statistics,
-        history=result.history,
-        confusion=result.confusion,
         engine_version=ENGINE_VERSION,
-        engine=result.engine,
-        processor=processor(result.engine),
+        processor=processor(engine),
         versions={"python": platform.python_version(), **versions},
-        seconds=result.seconds,
         weights_sha256=weights_checksum(state),
     )
     return record, {name: tensor.contiguous().numpy() for name, tensor in state.items()}
@@ -218,26 +215,39 @@ def save(record: Record, weights: dict[str, numpy.ndarray], folder: Path) -> Rec
     """Store a new record, weights first, so that a record on disk always has its weights.
 
     A record that lies there already, of a run on other data or by an older engine, stays; the new
-    one goes beside it.
-
-    Raises:
-        RecordError: if it cannot be stored.
+    one goes beside it. A RecordError says why it cannot be stored.
     """
     path = record.run.path(folder)
     if path.exists():
         path = Path(f"{path.parent}-{record.key}", path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path.with_suffix(".npz")) as part:
-            numpy.savez(part, **weights)
-        write_atomically(path, dumps(record))
+        numpy.savez(archive := io.BytesIO(), **weights)
+        write_atomically(path.with_suffix(".npz"), archive.getvalue())
+        write_atomically(path, dumps(record).encode())
     except OSError as error:
         raise _not_stored(path, error) from None
     return dataclasses.replace(record, path=path)
 
 
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step, so that another process sees the old content or the new."""
+    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART, delete=False)  # noqa: SIM115
+    try:
+        with part:  # closed before it is moved, for Windows
+            part.write(content)
+            part.flush()
+            os.fsync(part.fileno())
+        with contextlib.suppress(OSError):  # some file systems refuse it
+            os.chmod(part.name, 0o644)
+        os.replace(part.name, path)
+    except BaseException:
+        Path(part.name).unlink(missing_ok=True)
+        raise
+
+
 def check_writable(folder: Path) -> None:
-    """Make the folder if need be; delete what killed processes left half written in it, a day ago.
+    """Make the folder; delete what killed processes left half written in it a day ago, or more.
 
     Raises:
         RecordError: if nothing can be stored in it.
@@ -245,12 +255,13 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            for part in folder.rglob(f"{PART}*"):
-                with contextlib.suppress(FileNotFoundError):  # it is whole by now
-                    if time.time() - part.stat().st_mtime > DAY:
-                        part.unlink()
+            pass
     except OSError as error:
         raise _not_stored(folder, error) from None
+    for part in folder.rglob(f"{PART}*"):
+        with contextlib.suppress(OSError):  # it is whole by now
+            if time.time() - part.stat().st_mtime > DAY:
+                part.unlink()
 
 
 def _not_stored(path: Path, error: OSError) -> RecordError:

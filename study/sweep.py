@@ -1,9 +1,8 @@
 """Many runs at once on one Dask cluster: `python -m study.sweep --models 1-10 --seeds 0-2`.
 
 By default the cluster is this machine's cores, one process of one thread each: these networks are
-too small to keep two cores busy with one batch. `--address tcp://...` names any other. Finished
-runs are skipped, so that the same command continues where it was interrupted; a worker that dies
-costs only the run it was at, which Dask repeats.
+too small to keep two cores busy. `--address tcp://...` names any other. Finished runs are skipped,
+so the same command continues an interrupted one; Dask repeats the run of a worker that dies.
 """
 
 import argparse
@@ -67,7 +66,6 @@ def sweep(
         address: of a Dask scheduler, whose workers then compute instead.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C; finished runs are stored.
         DataError, RecordError: if the data or a stored record is damaged.
         ClusterError: if the cluster cannot be used.
     """
@@ -77,22 +75,21 @@ def sweep(
     by_key = {run.key(data.checksum): run for run in wanted}
     todo = [run for key, run in by_key.items() if key not in stored]
     print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
-    shown = {"total": len(todo), "unit": "run", "disable": not (todo and sys.stderr.isatty())}
-    with (
-        connected(address, workers) if todo else contextlib.nullcontext() as client,
-        tqdm(**shown) as bar,
-    ):
+    if not todo:
+        return []
+    shown = {"total": len(todo), "unit": "run", "disable": not sys.stderr.isatty()}
+    with connected(address, workers) as client, tqdm(**shown) as bar:
         for done, (run, made) in enumerate(trained(client, todo, data), start=1):
-            outcome = f"{run.title} is trained"
+            outcome, stream = f"{run.title} is trained", sys.stdout
             try:
                 if isinstance(made, str):
                     raise RecordError(made)
                 save(*made, folder)
             except RecordError as error:
-                outcome = f"FAILED {error}"
+                outcome, stream = f"FAILED {error}", sys.stderr
                 failures.append(str(error))
-            bar.write(f"{done:4d} of {len(todo)} runs: {outcome}", file=sys.stdout)
-            sys.stdout.flush()
+            bar.write(f"{done:4d} of {len(todo)} runs: {outcome}", file=stream)
+            stream.flush()
             bar.update()
     return failures
 
@@ -155,19 +152,17 @@ def _undisturbed() -> Iterator[None]:
 
 def _check_workers(client: Client) -> None:
     """Refuse a cluster without workers, or with workers that would compute other numbers."""
-    start = "start scheduler and workers in this project's folder, at one commit, with PYTHONPATH=."
+    remedy = "start scheduler and workers in this project's folder, at one commit, PYTHONPATH=."
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
         versions = {client.run_on_scheduler(_engine_version)}  # it unpacks what is sent, too
         versions |= set(client.run(_engine_version).values())
-    except TimeoutError:
-        raise ClusterError(f"the Dask scheduler has no workers; {start}") from None
     except Exception as error:  # Dask's own, whatever went wrong on the worker
-        fault = f"a worker cannot run this project's code ({first_line(error)})"
-        raise ClusterError(f"the Dask scheduler or {fault}; {start}") from None
+        fault = f"has no worker that can run this project's code ({first_line(error)})"
+        raise ClusterError(f"the Dask scheduler {fault}; {remedy}") from None
     if others := ", ".join(map(str, versions - {ENGINE_VERSION})):
         fault = f"a worker runs engine version {others}, this is version {ENGINE_VERSION}"
-        raise ClusterError(f"the Dask scheduler or {fault}; {start}")
+        raise ClusterError(f"the Dask scheduler or {fault}; {remedy}")
 
 
 def _engine_version() -> int:
@@ -206,34 +201,23 @@ def _train_on_worker(run: Run, data: Dataset) -> Made:
 
 
 def parse_experiments(text: str) -> list[str]:
-    """'1-3,9-final' -> ['1', '2', '3', '9-final']; 'all' -> every experiment.
-
-    Raises:
-        ValueError: for an unknown name; the message lists the valid ones.
-    """
+    """'1-3,9-final' -> ['1', '2', '3', '9-final']; 'all' -> every experiment; else ValueError."""
     names = []
     for part in EXPERIMENTS if text == "all" else text.split(","):
-        names += map(str, _range(part)) if re.fullmatch(r"\d+-\d+", part) else [part]
+        names += map(str, parse_seeds(part)) if re.fullmatch(r"\d+-\d+", part) else [part]
     return [get_experiment(name).name for name in names]
 
 
 def parse_seeds(text: str) -> list[int]:
-    """'0-2,7' -> [0, 1, 2, 7].
-
-    Raises:
-        ValueError: if it is no list of whole numbers and ranges.
-    """
+    """'0-2,7' -> [0, 1, 2, 7]; ValueError if it is no list of whole numbers and ranges."""
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
         raise ValueError(f"seeds are whole numbers and ranges such as 0-2,7, not {text!r}")
-    return [seed for part in text.split(",") for seed in _range(part)]
-
-
-def _range(text: str) -> range:
-    """'2-4' -> 2, 3, 4; '2' -> 2."""
-    first, _, last = text.partition("-")
-    if int(first) > int(last or first):
-        raise ValueError(f"ranges run upwards, such as {last}-{first}, not {text}")
-    return range(int(first), int(last or first) + 1)
+    numbers = []
+    for first, last in re.findall(r"(\d+)-?(\d*)", text):
+        if int(last or first) < int(first):
+            raise ValueError(f"ranges run upwards, such as {last}-{first}, not {first}-{last}")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -254,14 +238,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    folder = options.store
     try:
-        failures = sweep(wanted, folder, options.jobs, options.address)
+        return bool(sweep(wanted, options.store, options.jobs, options.address))
     except KeyboardInterrupt:
-        kept = f"finished runs are in {folder}, and the same command goes on from there"
+        kept = f"finished runs are in {options.store}, and the same command goes on from there"
         raise KeyboardInterrupt(f"interrupted; {kept}") from None
-    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
-    return bool(failures)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import MODELS, SeparableConfig
-from study.experiments import EXPERIMENTS, TRIALS, get_experiment
+from study.experiments import EXPERIMENTS, FINALS, TRIALS
 from study.published import PUBLISHED
 from study.records import count_parameters
 from study.runs import wanted_runs
-from utils.layers import hand_count
-from utils.recipes import CANDIDATES, RECIPES, SHORT_CANDIDATES, Recipe, changes
-from utils.validation import Seed, check, checked
-
-SMALL = SeparableConfig((8, 8, 8))
-NAN, INF = float("nan"), float("inf")
+from tests.conftest import RUN
+from utils.recipes import RECIPES, Recipe, changes
 
 
 def recipe_of(model: int) -> Recipe:
@@ -52,52 +48,34 @@ SPECIAL = ({"squeeze_excitation"}, {"edges", "late"})  # gates, and the same num
 
 
 def test_gates_and_channels_have_the_same_number_of_parameters():
-    gates, wider = (hand_count(EXPERIMENTS[f"10-{name}"].config) for name in ("gates", "wider"))
-    assert 0 <= wider - gates <= 4
+    sizes = [count_parameters(EXPERIMENTS[f"10-{name}"].config) for name in ("gates", "wider")]
+    assert 0 <= sizes[1] - sizes[0] <= 4
 
 
-def test_every_experiment_trains_the_network_that_its_name_begins_with():
+def test_every_experiment_of_a_model_has_its_network_but_for_one_idea():
     assert list(EXPERIMENTS)[:10] == [str(model) for model in MODELS]
     for name, experiment in EXPERIMENTS.items():
-        number = name.split("-")[0]
-        if number.isdecimal():
-            apart = changes(MODELS[int(number)], experiment.config)
-            assert set(apart) in (set(), {"dropout"}, {"batch_norm"}, {"activation"}, *SPECIAL), (
-                name
-            )
-        searched = "-search-" in name or "-trial-" in name
-        assert experiment.measure_test == (not searched), name
+        assert experiment.name == name
+        assert (experiment.model is None) == isinstance(experiment.config, SeparableConfig)
+        if experiment.model:
+            apart = set(changes(MODELS[experiment.model], experiment.config))
+            assert apart in (set(), {"dropout"}, {"batch_norm"}, {"activation"}, *SPECIAL), name
+            assert name.split("-")[0] == str(experiment.model)
         assert experiment.reference == name.endswith("reference"), name
 
 
 def test_no_experiment_wants_a_seed_twice():
     for name, experiment in EXPERIMENTS.items():
         assert len(set(experiment.seeds)) == len(experiment.seeds) > 0, name
-        for seed in experiment.seeds:
-            check(Seed, seed, name)
 
 
 def test_experiments_of_other_names_are_other_runs():
-    wanted = [
-        (experiment.config, experiment.recipe, experiment.measure_test, experiment.reference)
-        for name, experiment in EXPERIMENTS.items()
-    ]
-    # The original trains 7 and 8 alike: one set of runs.
-    assert len(set(wanted)) == len(wanted) - 1
-
-
-def test_candidates_decide_on_validation_and_differ_from_the_base():
-    (_, base), *others = CANDIDATES.values()
-    candidates = [base, *(recipe for _, recipe in others), *SHORT_CANDIDATES.values()]
-    assert all(recipe.validation for recipe in candidates)
-    assert base not in candidates[1:]
-    for recipe in (RECIPES["steps"], RECIPES["short"]):
-        assert replace(recipe, validation=True) in candidates
-        assert not recipe.validation
+    keys = {wanted_runs(name, 0)[0].key("da7a") for name in EXPERIMENTS}
+    assert len(keys) == len(EXPERIMENTS) - 1  # the original trains 7 and 8 alike: one set of runs
 
 
 def test_published_parameters_are_those_of_our_networks():
-    assert {model: hand_count(config) for model, config in MODELS.items()} == {
+    assert {model: count_parameters(config) for model, config in MODELS.items()} == {
         model: published.parameters for model, published in PUBLISHED.items()
     }
 
@@ -111,25 +89,13 @@ def test_published_parameters_are_those_of_our_networks():
         ({"epochs": 0}, "epochs: .*greater than or equal to 1, not 0"),
         ({"epochs": 1.5}, "epochs: .*valid integer, not 1.5"),
         ({"epochs": "2"}, "epochs: .*valid integer, not '2'"),
-        ({"decay": -1}, "decay: .*greater than 0, not -1"),
         ({"patience": -2}, "patience: .*greater than or equal to 0, not -2"),
         ({"milestones": ("a",)}, "milestones.0: .*valid integer, not 'a'"),
-        ({"milestones": (1, 0)}, "milestones.1: .*greater than or equal to 1, not 0"),
-        ({"rotations": (NAN,)}, "rotations.0: .*finite number, not nan"),
-        ({"rotations": (INF,)}, "rotations.0: .*finite number, not inf"),
+        ({"rotations": (float("nan"),)}, "rotations.0: .*finite number, not nan"),
         ({"rotations": (6.9, 181)}, "rotations.1: .*less than or equal to 180, not 181"),
-        ({"rotations": 7}, "rotations: .*valid tuple, not 7"),
-        ({"shear": 1e300}, r"shear: .*less than 90, not 1e\+300"),
         ({"validation": "no"}, "validation: .*valid boolean, not 'no'"),
-        ({"batch_size": 64.0}, "batch_size: .*valid integer, not 64.0"),
-        ({"batch_size": 0}, "batch_size: .*greater than or equal to 1, not 0"),
         ({"optimizer": "lion"}, "optimizer: .*'sgd' or 'adamw', not 'lion'"),
         ({"schedule": "cosine"}, "schedule: .*'constant', 'plateau'.*'linear', not 'cosine'"),
-        ({"momentum": 1.0}, "momentum: .*less than 1, not 1.0"),
-        ({"ema_decay": 1.0}, "ema_decay: .*less than 1, not 1.0"),
-        ({"scale": 0.99999999}, "scale: .*less than or equal to 0.9, not 0.99999999"),
-        ({"translate": -0.1}, "translate: .*greater than or equal to 0, not -0.1"),
-        ({"weight_decay": -1.0}, "weight_decay: .*greater than or equal to 0, not -1.0"),
         ({"label_smoothing": 0.1}, "label_smoothing: unexpected keyword argument"),
         ({"a\r\nb": 0.1}, r"a\?\?b: unexpected keyword argument"),
         ({"nesterov": True, "momentum": 0.0}, " ?nesterov needs a momentum"),
@@ -142,9 +108,9 @@ def test_bad_recipe(fields, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_fault_is_named_and_in_one_line_however_the_value_was_given():
-    with pytest.raises(ValueError, match=r"^recipe\.momentum: .*, not 2$"):
-        Recipe("sgd", 0.1, 2)
+def test_a_fault_is_named_in_one_short_line_however_the_value_was_given():
+    with pytest.raises(ValueError, match=r"^recipe\.optimizer: unexpected positional argument"):
+        Recipe("sgd", 0.1)
     with pytest.raises(ValueError, match=r"^recipe\.momentum: .*, not tensor") as error:
         replace(RECIPES["final"], momentum=torch.eye(9))
     assert "\n" not in str(error.value)
@@ -156,7 +122,8 @@ def test_equal_values_make_one_recipe():
     assert listed == whole == exact
     assert hash(listed) == hash(whole) == hash(exact)
     assert repr(listed) == repr(whole) == repr(exact)  # what is written is one, too
-    assert repr(Recipe(learning_rate=1)) == repr(Recipe(learning_rate=1.0))
+    keys = {replace(RUN, recipe=recipe).key("da7a") for recipe in (listed, whole, exact)}
+    assert len(keys) == 1
 
 
 def test_recipes_are_frozen_and_travel():
@@ -171,26 +138,12 @@ def test_recipes_are_frozen_and_travel():
     assert type(shorter) is Recipe
 
 
-def test_unknown_experiment_lists_the_valid_ones():
-    with pytest.raises(ValueError, match=r"unknown experiment '11'; the experiments are 1, 2.*10"):
-        get_experiment("11")
-    assert get_experiment(9) is get_experiment("9") is EXPERIMENTS["9"]
-
-
-@checked
-class _Pair:
-    seed: Seed
-    recipe: Recipe
-
-
-def test_a_value_inside_another_is_checked_as_it_is_made():
-    assert _Pair(2**63 - 1, RECIPES["final"]).recipe is RECIPES["final"]
-    for seed in (2**63, -1, 1.0):
-        with pytest.raises(ValueError, match=r"^_pair\.seed: "):
-            _Pair(seed, RECIPES["final"])
-    with pytest.raises(ValueError, match=r"^_pair\.recipe: ") as error:
-        _Pair(0, "final")
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("seed", [2**63, -1, 1.0])
+def test_a_run_is_checked_as_it_is_made(seed):
+    with pytest.raises(ValueError, match=r"^run\.seed: "):
+        replace(RUN, seed=seed)
+    with pytest.raises(ValueError, match=r"^run\.recipe: "):
+        replace(RUN, recipe="final")
 
 
 SCALARS = st.one_of(
@@ -198,68 +151,65 @@ SCALARS = st.one_of(
     st.booleans(), st.sampled_from(["sgd", "adamw", "linear", "step", "plateau"]),
 )  # fmt: skip
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.lists(SCALARS, max_size=3).map(tuple))
+FIELDS = [
+    (start, field.name)
+    for start in (Recipe(), MODELS[9], SeparableConfig((8, 8, 8)))
+    for field in dataclasses.fields(start)
+]
 
 
-@settings(max_examples=200, database=None, derandomize=True, deadline=None)
-@given(name=st.sampled_from([field.name for field in dataclasses.fields(Recipe)]), value=VALUES)
-def test_any_value_of_any_field_is_kept_or_refused_in_one_line(name, value):
-    try:
-        recipe = Recipe(**{name: value})
-    except ValueError as error:
-        refused = str(error)
-        assert len(refused.splitlines()) == 1
-        plateau = name == "schedule" and value == "plateau"
-        assert refused.startswith("recipe: plateau" if plateau else f"recipe.{name}")
-    else:
-        kept = getattr(recipe, name)
-        assert kept == (tuple(value) if isinstance(value, list) else value)
-        json.dumps(dataclasses.asdict(recipe), allow_nan=False)  # a key can be made of it
-        assert type(kept) in (type(getattr(Recipe(), name)), tuple)
-
-
-FIELDS = [(MODELS[9], field.name) for field in dataclasses.fields(MODELS[9])]
-FIELDS += [(SMALL, field.name) for field in dataclasses.fields(SMALL)]
-
-
-@settings(max_examples=200, database=None, derandomize=True, deadline=None)
+@settings(max_examples=400, database=None, derandomize=True, deadline=None)
 @given(field=st.sampled_from(FIELDS), value=VALUES)
-def test_any_value_of_any_config_field_builds_or_is_refused_in_one_line(field, value):
-    config, name = field
+def test_any_value_of_any_field_is_kept_or_refused_in_one_line(field, value):
+    start, name = field
     try:
-        changed = replace(config, **{name: value})
+        changed = replace(start, **{name: value})
     except ValueError as error:
         refused = str(error)
         assert len(refused.splitlines()) == 1
-        assert name in refused or "channels can only change" in refused
+        assert name in refused or "plateau" in refused or "channels can only change" in refused
     else:
-        assert getattr(changed, name) == value
-        with contextlib.suppress(RuntimeError):  # torch's own, at a network too large to be
-            assert count_parameters(changed) > 0
+        kept = getattr(changed, name)
+        assert kept == (tuple(value) if isinstance(value, list) else value)
+        json.dumps(dataclasses.asdict(changed), allow_nan=False)  # a key can be made of it
+        if not isinstance(changed, Recipe):
+            with contextlib.suppress(RuntimeError):  # torch's own, at a network too large to be
+                assert count_parameters(changed) > 0
 
 
 @settings(max_examples=200, database=None, derandomize=True, deadline=None)
 @given(value=st.one_of(VALUES, st.integers(2**62, 2**65)))
-def test_any_value_as_a_seed_is_wanted_or_refused_in_one_line(value):
-    try:
-        found = wanted_runs(4, value)
-    except ValueError as error:
-        refused = str(error)
-        assert len(refused.splitlines()) == 1
-    else:
-        asked = value if isinstance(value, list | tuple) else [value]
-        own = EXPERIMENTS["4"].seeds
-        assert [run.seed for run in found] == list(own if value is None else dict.fromkeys(asked))
+def test_any_value_as_a_seed_or_an_experiment_is_wanted_or_refused_in_one_line(value):
+    for arguments in ((4, value), (value,)):
+        try:
+            found = wanted_runs(*arguments)
+        except ValueError as error:
+            refused = str(error)
+            assert len(refused.splitlines()) == 1
+        else:
+            asked = value if isinstance(value, list | tuple) else [value]
+            own = EXPERIMENTS[found[0].name].seeds
+            wanted = own if value is None or len(arguments) == 1 else dict.fromkeys(asked)
+            assert [run.seed for run in found] == list(wanted)
 
 
 def test_every_trial_changes_its_base_and_nothing_sees_the_test_set():
     ideas = set()
     for name, trial in TRIALS.items():
-        made, base = EXPERIMENTS[name], EXPERIMENTS[trial.base]
-        settings = (made.config, made.recipe)
-        assert settings != (base.config, base.recipe), name
-        assert settings not in ideas, name  # no idea twice
-        ideas.add(settings)
-        assert set(made.seeds) & set(base.seeds), name  # paired
-        held_out = 5_000 if "-search-" in name else 10_000
-        assert (made.recipe.validation, made.recipe.held_out) == (True, held_out), name
-        assert not made.measure_test, name
+        base, found = EXPERIMENTS[trial.base], (trial.config, trial.recipe)
+        assert found != (base.config, base.recipe), name
+        assert found not in ideas, name  # no idea twice
+        ideas.add(found)
+        assert set(trial.seeds) & set(base.seeds), name  # paired
+        assert trial.recipe.held_out == base.recipe.held_out, name
+        assert trial.recipe.validation, name
+        assert not trial.measure_test, name
+
+
+def test_a_final_is_a_trial_on_all_images_under_the_same_recipe():
+    for name in FINALS:
+        final = EXPERIMENTS[name]
+        searched = replace(final.recipe, validation=True, held_out=10_000)
+        same = {trial.recipe for trial in TRIALS.values() if trial.taken}
+        assert searched in same, name
+        assert not final.recipe.validation

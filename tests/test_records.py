@@ -33,14 +33,6 @@ def test_the_key_names_everything_that_decides_a_run():
     assert replace(RUN, name="5").key("da7a") == RUN.key("da7a")
 
 
-def test_a_key_treats_15_and_15_0_alike():
-    whole, broken = (
-        replace(RUN, recipe=replace(QUICK, rotations=angles)) for angles in ((6.9, 15), [6.9, 15.0])
-    )
-    assert whole.key("da7a") == broken.key("da7a") != RUN.key("da7a")
-    assert whole == broken
-
-
 def test_a_committed_key_is_what_it_was():
     assert load(STUDY / "finals" / "9-final" / "seed-00.json").key == "05dd1960c6115731"
     assert load(STUDY / "trials" / "9-search-steps" / "seed-01.json").key == "651f13f9785e591b"
@@ -92,19 +84,12 @@ def anywhere(number, stop, start=0):
 
 
 def test_every_changed_byte_of_a_record_is_found(record):
-    text = record.path.read_bytes()
-    draw = random.Random(0)
-    for place in anywhere(500, len(text)):
-        changed = text[:place] + bytes([text[place] ^ draw.randrange(1, 256)]) + text[place + 1 :]
-        with pytest.raises(
-            ValueError, match=r"^(it was changed after it was sealed|'utf-8' codec)"
-        ):
-            loads(changed.decode())
-    record.path.write_bytes(changed)
-    with pytest.raises(
-        RecordError, match=r"seed-00\.json is damaged .*; restore it, .*train it ag"
-    ):
-        load(record.path)
+    places = anywhere(300, record.path.stat().st_size)
+    silent, found = flips(
+        record.path, places, lambda: load(record.path), lambda read: read == record
+    )
+    assert silent == 0
+    assert found >= 295  # a line feed may become a carriage return
 
 
 def test_every_changed_byte_of_the_weights_is_found(record):

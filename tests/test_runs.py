@@ -6,20 +6,16 @@ import threading
 from dataclasses import replace
 
 import pytest
-from matplotlib import pyplot
 
 from models import MODELS
 from study import runs, store
-from study.experiments import EXPERIMENTS, FINALS, get_experiment, kind_of
-from study.records import RecordError
+from study.experiments import EXPERIMENTS, FINALS, kind_of
 from study.runs import epoch_line, recorded, wanted_runs
-from study.show import pictures, plots, tables
-from study.statistics import best_test, final_gap, late_range, late_test, runs_meeting_brief
-from study.store import STUDY, load, load_all, verify
-from tests.conftest import QUICK, RUN, forge
+from study.store import STUDY, RecordError, load_all, verify
+from tests.conftest import QUICK, RUN
 from utils.data import ROOT
 from utils.device import ENGINE_VERSION
-from utils.recipes import RECIPES, Recipe
+from utils.recipes import Recipe
 from utils.training import EpochRow
 
 
@@ -53,25 +49,9 @@ def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, no_trai
     live[1].weights_path.unlink()
     assert runs.runs(4, [1], recipe=QUICK, data=small) == live[1:]
     assert capsys.readouterr().out == f"{name}: replayed seed 1\n"
-
-
-def test_a_damaged_record_is_neither_replayed_nor_trained_over(small, no_training):
-    (live,) = runs.runs(4, recipe=QUICK, data=small)
-    no_training()
-    live.path.write_text(live.path.read_text().replace("e", "f", 1))
-    with pytest.raises(RecordError, match="is damaged"):
+    live[0].path.write_text(live[0].path.read_text().replace("e", "f", 1))
+    with pytest.raises(RecordError, match="is damaged"):  # neither replayed nor trained over
         runs.runs(4, recipe=QUICK, data=small)
-
-
-def test_records_without_a_runs_folder_find_what_they_store(
-    small, tmp_path, monkeypatch, no_training
-):
-    monkeypatch.setattr(store, "ROOT", tmp_path)
-    monkeypatch.delenv("MNIST_RUNS")
-    (live,) = runs.runs(4, recipe=QUICK, data=small)
-    assert live.path.is_relative_to(tmp_path / "runs")
-    no_training()
-    assert runs.runs(4, recipe=QUICK, data=small) == [live]
 
 
 def test_folders_named_by_the_environment_lie_in_the_project_or_at_home(monkeypatch, tmp_path):
@@ -84,12 +64,14 @@ def test_folders_named_by_the_environment_lie_in_the_project_or_at_home(monkeypa
     assert store.record_folders() == folders
 
 
-def test_the_first_folder_counts_and_others_are_looked_at(small, tmp_path, monkeypatch):
-    (live,) = runs.runs(4, recipe=QUICK, data=small)
-    shutil.copytree(live.path.parent, tmp_path / "records" / "anything")
+def test_the_first_folder_counts_and_others_are_looked_at(make_record, small, tmp_path):
+    (wanted,) = wanted_runs(4, recipe=QUICK)
+    made = make_record(wanted, data_checksum=small.checksum)
+    for folder in ("records/anything", "runs/variations"):
+        shutil.copytree(made.path.parent, tmp_path / folder)
     (found,) = runs.runs(4, recipe=QUICK, data=small)
     assert found.path == tmp_path / "records" / "anything" / "seed-00.json"
-    assert found == live
+    assert found == made
 
 
 @pytest.mark.parametrize(
@@ -98,10 +80,8 @@ def test_the_first_folder_counts_and_others_are_looked_at(small, tmp_path, monke
         (4, {}, "4"),
         ("9-final", {}, "9-final"),
         (7, {"recipe": "rotation"}, "8"),
-        (7, {"recipe": RECIPES["rotation"]}, "8"),
         (7, {"recipe": {"rotations": [6.9]}}, "8"),
         (8, {"recipe": "constant"}, "7"),
-        (8, {"recipe": {"learning_rate": 0.01}}, "8"),
         (6, {"config": MODELS[7]}, "7"),
         (9, {"config": {"middle": (12, 12), "squeeze_2": 10, "late": (10, 12)}}, "10"),
         ("8", {"recipe": Recipe(), "config": MODELS[1]}, "1"),
@@ -125,67 +105,17 @@ def test_training_and_replaying_ask_nobody(small, monkeypatch):
     assert runs.runs(4, recipe=QUICK, data=small) == live
 
 
-@pytest.mark.parametrize("first", [7, 8])
-def test_what_7_with_a_rotation_stores_8_finds_and_the_reverse(
-    small, monkeypatch, no_training, first
-):
-    quick = replace(RECIPES["rotation"], epochs=1)
-    monkeypatch.setitem(RECIPES, "rotation", quick)
-    monkeypatch.setitem(EXPERIMENTS, "8", replace(EXPERIMENTS["8"], recipe=quick))
-    calls = [lambda: runs.runs(7, 0, recipe="rotation", data=small)]
-    calls.insert(8 - first, lambda: runs.runs(8, 0, data=small))
-    live = calls[0]()
-    no_training()
-    assert calls[1]() == live
-    assert live[0].run.name == "8"
-
-
-def test_a_search_and_a_reference_run_are_not_the_plain_one():
-    searched, plain = (wanted_runs("9-search-steps")[0], wanted_runs("9-steps")[0])
-    assert searched.key("da7a") != replace(searched, measure_test=True).key("da7a")
-    reference, fast = (wanted_runs(name)[0] for name in ("9-reference", "9"))
-    assert (reference.config, reference.recipe) == (fast.config, fast.recipe)
-    assert reference.key("da7a") != fast.key("da7a")
-    assert plain.measure_test
-    assert not searched.measure_test
-
-
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"recipe": {"epochs": 2}},
-        {"recipe": QUICK},
-        {"config": {"dropout": 0.1}},
-        {"config": replace(MODELS[4], head="gap"), "recipe": {"batch_size": 64}},
-    ],
+    "changes", [{"recipe": {"epochs": 2}}, {"recipe": QUICK}, {"config": {"dropout": 0.1}}]
 )
 def test_a_variation_is_one_seed_under_a_name_of_its_own(changes):
     (run,) = wanted_runs(4, **changes)
     assert run.name.startswith("4-varied-")
     assert run.name not in EXPERIMENTS
-    assert run.seed == 0
+    assert (run.seed, run.model, kind_of(run.name)) == (0, None, "variations")
     assert [run.seed for run in wanted_runs(4)] == list(range(10))
     others = {wanted_runs(4, **other)[0].name for other in ({"recipe": {"epochs": 3}}, changes)}
     assert len(others) == 2
-
-
-def test_a_variation_passes_through_every_table_and_figure(small):
-    varied = runs.runs(4, recipe={"epochs": 2, "batch_size": 100}, data=small)
-    assert "(n = 1)" in tables.results(varied)
-    assert f"| {varied[0].run.name} | 8,714 |" in tables.ladder_table({varied[0].run.name: varied})
-    for measure in (best_test, final_gap, late_test, late_range):
-        assert measure(varied).n == 1
-    assert runs_meeting_brief(varied) == 0
-    figures = [
-        plots.curves(varied),
-        plots.ladder({"varied": varied}),
-        plots.tried(varied[0], varied),
-        plots.drops({"varied": varied}),
-        pictures.confusion(varied[0]),
-    ]
-    for figure in figures:
-        figure.canvas.draw()
-        pyplot.close(figure)
 
 
 @pytest.mark.parametrize(
@@ -195,23 +125,10 @@ def test_a_variation_passes_through_every_table_and_figure(small):
         ({"recipe": "fast"}, "unknown recipe 'fast'; the recipes are constant, "),
         ({"recipe": {"epoch": 2}}, "recipe has no epoch; it has optimizer, "),
         ({"recipe": {1: 2}}, "recipe has no 1; it has optimizer, "),
-        ({"recipe": {"epochs": "2"}}, "epochs: .*valid integer, not '2'"),
-        ({"recipe": {"epochs": 0}}, "epochs: .*not 0"),
-        (
-            {"recipe": 2},
-            r"recipe must be a Recipe or a dictionary of the fields to change.*, not 2",
-        ),
         ({"recipe": MODELS[4]}, "recipe must be a Recipe or a dictionary of the fields to change"),
         ({"config": {"depth": 2}}, "config has no depth; it has edges, "),
-        ({"config": {"dropout": "much"}}, r"config: dropout must be in \[0, 1\), not 'much'"),
-        (
-            {"config": "large"},
-            "config must be a NetworkConfig or a dictionary of the fields to change",
-        ),
-        ({"seeds": -1}, "seed: .*not -1"),
-        ({"seeds": [0, 1.5]}, "seed: .*not 1.5"),
-        ({"seeds": "01"}, "seed: .*not '0'"),
-        ({"seeds": [True]}, "seed: .*not True"),
+        ({"config": "large"}, "config must be a NetworkConfig or a dictionary of the fields to "),
+        ({"seeds": []}, "seeds: there is none"),
         ({"seeds": b"0"}, "seed: .*not b'0'"),
         ({"data": []}, r"data: expected what load_mnist\(\) returns, not \[\]"),
     ],
@@ -237,9 +154,6 @@ def test_three_runs_in_three_threads_get_the_weights_they_get_alone(small, tmp_p
     assert len(set(alone)) == 3
 
 
-RECORDED = [name for name in EXPERIMENTS if (STUDY / kind_of(name) / name).is_dir()]
-
-
 def test_everything_recorded_is_counted(mnist):
     committed = load_all([STUDY])
     wanted: dict[str, set] = {}
@@ -247,7 +161,8 @@ def test_everything_recorded_is_counted(mnist):
         for run in wanted_runs(name):  # two experiments may share a run
             wanted.setdefault(run.key(mnist.checksum), set()).add(run)
     assert committed.keys() <= wanted.keys()
-    shown = {record.key for records in recorded(RECORDED, [STUDY]).values() for record in records}
+    names = [name for name in EXPERIMENTS if (STUDY / kind_of(name) / name).is_dir()]
+    shown = {record.key for records in recorded(names, [STUDY]).values() for record in records}
     assert shown == committed.keys()
     assert len(list(STUDY.rglob("seed-*.json"))) == len(committed)  # no two of one key
     kept: dict[str, bool] = {}
@@ -255,7 +170,7 @@ def test_everything_recorded_is_counted(mnist):
         assert record.run in wanted[key]
         assert record.path == record.run.path(STUDY)
         assert record.engine_version == ENGINE_VERSION
-        kept[str(record.weights_path)] = get_experiment(record.run.name).keeps(record.run.seed)
+        kept[str(record.weights_path)] = EXPERIMENTS[record.run.name].keeps(record.run.seed)
         assert record.weights_path.exists() or not kept[str(record.weights_path)], record.path
     command = ["git", "check-ignore", "--no-index", "--stdin"]
     listed = "\n".join(kept)
@@ -269,19 +184,18 @@ def test_a_committed_record_re_measures(mnist, name):
     assert verify(load_all([STUDY])[run.key(mnist.checksum)], mnist)
 
 
-def test_a_trial_of_another_seed_joins_no_group(mnist, tmp_path, monkeypatch, no_training):
-    no_training()
+def test_a_run_of_another_seed_joins_no_group(mnist, make_record, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_RECORDS", str(STUDY))
-    trial = tmp_path / "runs" / "4" / "seed-12.json"
-    trial.parent.mkdir(parents=True)
-    text = (STUDY / "models" / "4" / "seed-01.json").read_text()
-    trial.write_text(forge(text, lambda content: content["run"].update(seed=12), key=True))
-    assert load(trial).run.seed == 12
-    assert runs.runs(4, 12, data=mnist)[0].path == trial
-    assert trial not in {record.path for record in runs.runs(4, data=mnist)}
-    assert trial not in {record.path for record in recorded(["4"])["4"]}
+    monkeypatch.setenv("MNIST_RUNS", str(tmp_path))
+    (wanted,) = wanted_runs(4, 12)
+    made = make_record(wanted, data_checksum=mnist.checksum)
+    assert runs.runs(4, 12, data=mnist) == [made]
+    assert made not in runs.runs(4, data=mnist) + recorded("4")["4"]
+
+
+def test_the_study_is_the_ten_and_the_finals_of_committed_seeds():
     found = recorded(folders=[STUDY])
-    assert set(found) - set(FINALS) == set(map(str, MODELS))
+    assert list(found) == [*map(str, MODELS), *FINALS]
     for name, records in found.items():
         assert {record.run.seed for record in records} <= set(EXPERIMENTS[name].seeds)
         assert all(record.path.is_relative_to(STUDY) for record in records)
@@ -292,18 +206,12 @@ def test_a_study_without_a_run_says_how_to_train_some(tmp_path):
         recorded(["4"], [tmp_path])
 
 
-@pytest.mark.parametrize(
-    ("row", "line"),
-    [
-        (
-            EpochRow(3, 0.01, 0.1, 98.5, None, None, 0.05, 99.12, 7.25),
-            "epoch  3  lr 0.01000  train 98.50 %  test 99.12 %    7.2 s",
-        ),
-        (
-            EpochRow(15, 0.2, 0.1, 98.5, 0.1, 97.25, None, None, 7.0),
-            "epoch 15  lr 0.20000  train 98.50 %  validation 97.25 %    7.0 s",
-        ),
-    ],
-)
-def test_epoch_line_shows_what_was_measured(row, line):
-    assert epoch_line(row) == line
+ROWS = {
+    EpochRow(3, 0.01, 0.1, 98.5, None, None, 0.05, 99.12, 7.25): "  test 99.12 %    7.2 s",
+    EpochRow(3, 0.01, 0.1, 98.5, 0.1, 97.25, None, None, 7.0): "  validation 97.25 %    7.0 s",
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_epoch_line_shows_what_was_measured(row):
+    assert epoch_line(row) == f"epoch  3  lr 0.01000  train 98.50 %{ROWS[row]}"

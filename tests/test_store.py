@@ -3,24 +3,14 @@ import os
 import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy
 import pytest
 
 from models import MODELS
 from study import store
-from study.files import PART, write_atomically
 from study.records import Run
-from study.store import (
-    RecordError,
-    RunInterruptedError,
-    load,
-    load_all,
-    load_network,
-    train,
-    verify,
-)
+from study.store import RecordError, load, load_all, load_network, train, verify, write_atomically
 from tests.conftest import QUICK, RUN
 from utils.device import ENGINE_VERSION, Engine
 from utils.training import NonFiniteLossError, predict
@@ -32,7 +22,6 @@ def found(run, checksum, folder):
 
 def test_a_record_is_found_verified_and_complete(record, small, tmp_path):
     assert found(RUN, small.checksum, tmp_path) == record
-    assert verify(record, small)
     assert record.run == RUN
     assert record.engine_version == ENGINE_VERSION
     assert record.data_checksum == small.checksum
@@ -63,13 +52,6 @@ def test_records_are_found_by_the_key_inside(make_record, tmp_path):
     assert list(load_all([tmp_path])) == [other.key]
     moved = record.path.rename(record.path.with_name("seed-07.json"))
     assert load(moved).run.seed == 1
-
-
-@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda _: b""])
-def test_damaged_weights(record, damage):
-    record.weights_path.write_bytes(damage(record.weights_path.read_bytes()))
-    with pytest.raises(RecordError, match=r"\.npz is damaged"):
-        load_network(record)
 
 
 def test_weights_with_pickled_code_are_refused(record):
@@ -120,26 +102,24 @@ def test_missing_weights_leave_the_history_replayable(record, small):
         load_network(record)
 
 
-@pytest.mark.parametrize(("images", "agrees"), [(0, True), (1, False)])
-def test_re_measured_accuracy_must_agree(record, small, images, agrees):
+def test_re_measured_accuracy_must_agree(record, small):
     # 3 of 10,000 images is less than one of the 200 here: one changed label must be noticed.
+    assert verify(record, small)
     labels = small.test.labels.clone()
     guesses = predict(load_network(record), small.test.images, record.statistics).argmax(1)
-    for index in (guesses == labels).nonzero().squeeze(1)[:images]:
-        labels[index] = (labels[index] + 1) % 10
-    data = replace(small, test=replace(small.test, labels=labels))
-    if agrees:
-        assert verify(record, data)
-    else:
-        with pytest.raises(RecordError, match="test images are classified correctly as recorded"):
-            verify(record, data)
+    index = int((guesses == labels).nonzero()[0])
+    labels[index] = (labels[index] + 1) % 10
+    with pytest.raises(RecordError, match="test images are classified correctly as recorded"):
+        verify(record, replace(small, test=replace(small.test, labels=labels)))
 
 
 def test_ctrl_c_says_how_to_go_on_and_stores_nothing(small, tmp_path):
     def interrupt(row):
         raise KeyboardInterrupt
 
-    with pytest.raises(RunInterruptedError, match=r"interrupted 4-quick seed 0; finished runs sta"):
+    with pytest.raises(
+        store.RunInterruptedError, match=r"interrupted 4-quick seed 0; finished runs sta"
+    ):
         train(RUN, small, tmp_path, interrupt)
     assert not list(tmp_path.rglob("*"))
 
@@ -174,7 +154,7 @@ def test_a_disk_that_is_full_until_the_file_is_closed_leaves_no_part(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            write_atomically(tmp_path / "file", "in a buffer, which closing would write, too")
+            write_atomically(tmp_path / "file", b"in a buffer, which closing would write, too")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
@@ -182,29 +162,13 @@ def test_a_disk_that_is_full_until_the_file_is_closed_leaves_no_part(tmp_path):
 
 def test_parts_of_killed_processes_are_removed_a_day_later(tmp_path):
     (tmp_path / "models" / "4").mkdir(parents=True)
-    new, old, deep = (tmp_path / name for name in (f"{PART}a", f"{PART}b", f"models/4/{PART}c"))
+    new, old, deep = (tmp_path / name for name in (".part-a", ".part-b", "models/4/.part-c"))
     for path in (new, old, deep):
         path.touch()
     for path in (old, deep):
         os.utime(path, (0, time.time() - store.DAY - 60))
     store.check_writable(tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [new]
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_file_is_closed_before_it_replaces_another(tmp_path, monkeypatch):
-    """Windows replaces no open file."""
-    replace_, opened = os.replace, []
-
-    def watched(source, target):
-        links = (link for link in Path("/proc/self/fd").iterdir() if link.exists())
-        opened.extend(link for link in links if link.resolve() == Path(source).resolve())
-        replace_(source, target)
-
-    monkeypatch.setattr(os, "replace", watched)
-    write_atomically(tmp_path / "file", "new")
-    assert (tmp_path / "file").read_text() == "new"
-    assert not opened
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -215,6 +179,6 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_text("old")
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "new")
+        write_atomically(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -2,11 +2,8 @@ import contextlib
 import math
 import os
 import signal
-import socket
-import socketserver
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -18,7 +15,6 @@ from distributed import Client, LocalCluster
 from models import MODELS
 from study import sweep as sweep_module
 from study.commands import status
-from study.progress import Display
 from study.records import Run
 from study.store import load_all, load_network, train
 from study.sweep import ClusterError, main, parse_experiments, parse_seeds
@@ -60,6 +56,10 @@ def workers_of(process) -> list[psutil.Process]:
     return []
 
 
+def stored(folder) -> list:
+    return list(folder.rglob("seed-*.json"))
+
+
 def test_ranges_and_lists():
     assert parse_experiments("1-3,10") == ["1", "2", "3", "10"]
     assert parse_experiments("9-final,10") == ["9-final", "10"]
@@ -71,18 +71,12 @@ def test_ranges_and_lists():
     ("options", "message"),
     [
         (["--models", "11"], "unknown experiment '11'; the experiments are 1, 2"),
-        (["--models", "nine"], "unknown experiment 'nine'"),
         (["--models", ""], "unknown experiment ''"),
         (["--models", "3-1"], "ranges run upwards, such as 1-3, not 3-1"),
-        (["--models", "1-999999999"], "is more than 100,000 numbers"),
         (["--seeds", "2-0"], "ranges run upwards"),
         (["--seeds", "x"], "seeds are whole numbers"),
-        (["--seeds", "0,"], "seeds are whole numbers"),
         (["--seeds", str(2**63)], "seed: "),
-        (["--store", ""], "--store must name a folder"),
         (["--jobs", "0"], "--jobs must be 1 to 1000, not 0"),
-        (["--address", "tcp://127.0.0.1:1", "--jobs", "2"], "--jobs is for this machine"),
-        (["--address", " "], "--address must name a Dask scheduler"),
     ],
 )
 def test_a_wrong_argument_is_one_line(options, message, capsys):
@@ -97,39 +91,26 @@ def test_an_error_without_text_has_a_line_too():
     assert first_line(OSError("first\nsecond")) == first_line(OSError("first\rsecond")) == "first"
 
 
-def test_a_sweep_hears_its_own_events_alone():
-    run = Run("4-quick", MODELS[4], QUICK)
-    displays = [Display(None, {"a": run}), Display(None, {"b": run})]
-    assert displays[0].topic != displays[1].topic
-    displays[0]._heard((0.0, {"key": "a", "epoch": 2, "accuracy": 98.765}))
-    assert displays[0].epochs == {"a": 2}
-    assert displays[0].latest == {"a": "4-quick seed 0 98.77 %"}
-    displays[0]._heard((0.0, {"key": "a", "epoch": 1, "accuracy": 90.0}))  # begun anew
-    assert displays[0].epochs == {"a": 1}
-    assert displays[1].epochs == {"b": 0}
-
-
-def test_a_damaged_record_is_one_line_and_is_kept(small_root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MNIST_ROOT", str(small_root))
-    record = tmp_path / "4" / "seed-00.json"
-    record.parent.mkdir()
+@pytest.mark.parametrize(
+    ("root", "store", "message"),
+    [
+        (None, "damaged", "is damaged"),
+        (None, "file/runs", "cannot store "),
+        ("nowhere", "runs", "no MNIST files in "),
+    ],
+)
+def test_what_a_sweep_cannot_use_is_one_line(
+    small_root, tmp_path, monkeypatch, capsys, root, store, message
+):
+    record = tmp_path / "damaged" / "4" / "seed-00.json"
+    record.parent.mkdir(parents=True)
     record.write_text("{")
-    assert status(lambda: main(["--models", "4,6", "--store", str(tmp_path)])) == 1
-    (line,) = complaints(capsys.readouterr().err)
-    assert "is damaged" in line
-    assert record.read_text() == "{"
-
-
-def test_a_store_or_data_that_cannot_be_used_is_one_line(small_root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MNIST_ROOT", str(small_root))
     (tmp_path / "file").write_text("")
-    assert status(lambda: main(["--store", str(tmp_path / "file" / "runs")])) == 1
+    monkeypatch.setenv("MNIST_ROOT", str(tmp_path / root if root else small_root))
+    assert status(lambda: main(["--models", "4,6", "--store", str(tmp_path / store)])) == 1
     (line,) = complaints(capsys.readouterr().err)
-    assert line.startswith("cannot store runs in ")
-    monkeypatch.setenv("MNIST_ROOT", str(tmp_path))
-    assert status(lambda: main(["--store", str(tmp_path / "runs")])) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("no MNIST files in ")
+    assert message in line
+    assert record.read_text() == "{"
 
 
 @pytest.fixture(scope="module")
@@ -161,25 +142,23 @@ def test_a_cluster_fails_run_by_run_and_gives_the_bits_of_one_process(
         Run("1-large", MODELS[1], replace(QUICK, batch_size=601)),
         Run("1-blocked", MODELS[6], QUICK),
     ]
-    (tmp_path / "1-blocked").write_text("a file where a folder would be")
+    (tmp_path / "variations").mkdir()
+    (tmp_path / "variations" / "1-blocked").write_text("a file where a folder would be")
     options = {"folder": tmp_path, "address": cluster.scheduler_address}
     failures = run_sweep([*bad, *good, good[0]], **options)
     texts = [
-        "1-blocked/seed-00.npz cannot be stored in ",
         "1-diverging seed 0: loss is not finite at epoch 1",
         "1-large seed 0: batch_size is 601 but there are 600 training images",
+        f"cannot store {tmp_path / 'variations' / '1-blocked' / 'seed-00.json'} (",
     ]
     assert len(failures) == len(texts)
     assert all(map(str.startswith, sorted(failures), texts))
-    assert not any("\n" in failure or "/tmp" in failure for failure in sorted(failures)[1:])
-    output = capsys.readouterr().out.splitlines()
+    output, errors = (text.splitlines() for text in capsys.readouterr())
     assert output[0] == f"0 of 6 runs are already in {tmp_path}"
-    assert [line[:14] for line in output[1:7]] == [f"{n:4d} of 6 runs" for n in range(1, 7)]
-    assert sum("FAILED" in line for line in output) == 3
+    outcomes = sorted(output[1:] + complaints("\n".join(errors)))
+    assert [line[:15] for line in outcomes] == [f"{n:4d} of 6 runs:" for n in range(1, 7)]
+    assert sum("FAILED" in line for line in errors) == 3
     assert sum("is trained" in line for line in output) == 3
-    assert output[7].startswith("5-quick ")
-    assert "(n = 3)" in output[7]
-    assert len(output) == 8
 
     found = load_all([tmp_path])
     assert [record.run for record in found.values()] == good
@@ -189,44 +168,17 @@ def test_a_cluster_fails_run_by_run_and_gives_the_bits_of_one_process(
     assert all(load_network(record) for record in remote)
 
     assert run_sweep(good, **options) == []
-    assert capsys.readouterr().out.splitlines()[0].startswith("3 of 3 runs are already in ")
-
-
-def test_a_sweep_on_other_data_replaces_no_record(
-    small, longer_root, cluster, tmp_path, monkeypatch
-):
-    run = Run("4-quick", MODELS[4], QUICK)
-    before = train(run, small, tmp_path)
-    monkeypatch.setenv("MNIST_ROOT", str(longer_root))
-    assert run_sweep([run], tmp_path, address=cluster.scheduler_address) == []
-    after = load_all([tmp_path])
-    assert len(after) == 2
-    assert after[before.key] == before
-    assert all(load_network(record) for record in after.values())
-
-
-class Talking(socketserver.BaseRequestHandler):
-    """A server of another kind, whose first letters read as an enormous number."""
-
-    def handle(self):
-        self.request.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+    assert capsys.readouterr().out.splitlines() == [f"3 of 3 runs are already in {tmp_path}"]
 
 
 def test_a_cluster_that_cannot_be_used_is_one_line(small_root, cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_ROOT", str(small_root))
     run = Run("4-quick", MODELS[4], QUICK)
-    monkeypatch.setattr(sweep_module, "PATIENCE", 1)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,  # such as a dashboard, or a web page
-        socketserver.TCPServer(("127.0.0.1", 0), Talking) as talking,
-    ):
-        threading.Thread(target=talking.serve_forever, daemon=True).start()
-        others = (f"tcp://127.0.0.1:{s.getsockname()[1]}" for s in (silent, talking.socket))
-        for address in ("tcp://127.0.0.1:9", *others, "nonsense://", "tcp://"):
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "PATIENCE", 1)
+        for address in ("tcp://127.0.0.1:9", "nonsense://", "tcp://", ""):
             with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address} "):
                 run_sweep([run], tmp_path, address=address)
-        talking.shutdown()
-    monkeypatch.setattr(sweep_module, "PATIENCE", 10)
     address = cluster.scheduler_address
     monkeypatch.setattr(sweep_module, "ENGINE_VERSION", 99)
     with pytest.raises(ClusterError, match=r"runs engine version \d+, this is version 99"):
@@ -236,19 +188,17 @@ def test_a_cluster_that_cannot_be_used_is_one_line(small_root, cluster, tmp_path
         run_sweep([run], tmp_path, address=address)
 
 
-def test_a_killed_cluster_worker_costs_only_what_it_was_at(
-    longer_root, cluster, tmp_path, monkeypatch
-):
+def test_a_killed_cluster_worker_costs_only_what_it_was_at(longer_root, cluster, tmp_path):
     """One worker of two threads: both runs at work are repeated, the finished one is not."""
     cluster.scheduler.transition_log.clear()
     with Client(cluster) as client:
         (pid,) = client.run(os.getpid).values()
     options = ("--models", "8", "--seeds", "0-2", "--address", cluster.scheduler_address)
     process = command(longer_root, tmp_path, *options)
-    wait_for(lambda: list(tmp_path.glob("*/*.json")), process)
+    wait_for(lambda: stored(tmp_path), process)
     psutil.Process(pid).suspend()  # so that what is counted is what is there when it dies
     time.sleep(1)
-    finished = len(list(tmp_path.glob("*/*.json")))
+    finished = len(stored(tmp_path))
     os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
@@ -263,71 +213,52 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_sweep_interrupted_while_its_workers_start(number, small_root, tmp_path):
-    process = command(small_root, tmp_path, "--models", "8", "--seeds", "0-3", "--jobs", "2")
-    wait_for(lambda: workers_of(process), process)
+@pytest.mark.parametrize("moment", ["workers start", "a run has finished"])
+def test_an_interrupted_sweep_is_one_line_and_leaves_no_worker(
+    number, moment, longer_root, tmp_path
+):
+    process = command(longer_root, tmp_path, "--models", "8", "--seeds", "0-7", "--jobs", "2")
+    early = moment == "workers start"
+    wait_for(lambda: workers_of(process) if early else stored(tmp_path), process)
+    workers = workers_of(process)
     if number == signal.SIGTERM:
         process.send_signal(number)
-    else:  # as a terminal does
+    for _ in range(0 if number == signal.SIGTERM else 2):  # by a terminal; twice is impatience
         os.killpg(process.pid, number)
+        time.sleep(0.1)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    (line,) = complaints(errors)
-    assert line.startswith("interrupted; finished runs are in ")
-    assert not list(tmp_path.iterdir())
-
-
-def test_local_sweeps_interrupted_and_killed(longer_root, tmp_path):
-    options = ("--models", "8,6", "--seeds", "0-3", "--jobs", "2")
-
-    def stored():
-        return {path: path.read_bytes() for path in tmp_path.glob("*/seed-*")}
-
-    first = command(longer_root, tmp_path, *options)
-    wait_for(lambda: list(tmp_path.glob("*/*.json")), first)
-    wait_for(lambda: len(workers_of(first)) == 2, first)
-    workers = workers_of(first)
-    for _ in range(2):  # the second one is impatience
-        os.killpg(first.pid, signal.SIGINT)
-        time.sleep(0.1)
-    _, errors = first.communicate(timeout=120)
-    assert first.returncode == 130
-    (line,) = complaints(errors)
-    assert line.startswith("interrupted; finished runs are in ")
-    assert line.endswith("the same command goes on from there")
-    psutil.wait_procs(workers, timeout=60)
-    assert not any(worker.is_running() for worker in workers)
+    assert complaints(errors) == [
+        f"interrupted; finished runs are in {tmp_path}, and the same command goes on from there"
+    ]
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+    assert bool(load_all([tmp_path])) != early
     assert not list(tmp_path.rglob(".part-*"))
-    done = stored()
-    finished = len(load_all([tmp_path]))
-    assert 1 <= finished < 8
 
-    orphaned = command(longer_root, tmp_path, *options)
-    wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, orphaned)
-    wait_for(lambda: len(workers_of(orphaned)) == 2, orphaned)
-    workers = workers_of(orphaned)
-    orphaned.kill()
-    orphaned.communicate(timeout=120)
+
+def test_a_killed_sweep_leaves_no_worker_and_goes_on(longer_root, tmp_path):
+    options = ("--models", "8,6", "--seeds", "0,1", "--jobs", "2")
+    first = command(longer_root, tmp_path, *options)
+    wait_for(lambda: stored(tmp_path) and len(workers_of(first)) == 2, first)
+    workers = workers_of(first)
+    first.kill()
+    first.communicate(timeout=120)
     _, alive = psutil.wait_procs(workers, timeout=120)
     assert not alive
-    torn = set(tmp_path.rglob(".part-*"))  # a kill in the middle of a save leaves its part
-    finished = len(load_all([tmp_path]))
+    before = {record.key: record for record in load_all([tmp_path]).values()}
 
     last = command(longer_root, tmp_path, *options)
-    wait_for(lambda: len(list(tmp_path.glob("*/*.json"))) > finished, last)
+    wait_for(lambda: len(stored(tmp_path)) > len(before), last)
     workers_of(last)[0].kill()
     output, errors = last.communicate(timeout=600)
     assert last.returncode == 0, errors
     assert not complaints(errors)
-    lines = output.splitlines()
-    assert lines[0] == f"{finished} of 8 runs are already in {tmp_path}"
-    left = 8 - finished
-    assert [line[:15] for line in lines[1:-2]] == [
+    left = 4 - len(before)
+    assert output.splitlines()[0] == f"{len(before)} of 4 runs are already in {tmp_path}"
+    assert [line[:15] for line in output.splitlines()[1:]] == [
         f"{n:4d} of {left} runs:" for n in range(1, left + 1)
-    ]  # a line per finished run, and none per epoch
-    assert all(line.endswith(" is trained") for line in lines[1:-2])
-    assert "6                        final test accuracy" in lines[-2]
-    assert all("(n = 4)" in line for line in lines[-2:])
-    assert len(load_all([tmp_path])) == 8
-    assert {path: content for path, content in stored().items() if path in done} == done
-    assert set(tmp_path.rglob(".part-*")) <= torn
+    ]  # a line per finished run
+    after = load_all([tmp_path])
+    assert len(after) == 4
+    assert before.items() <= after.items()

@@ -1,3 +1,4 @@
+import operator
 from dataclasses import replace
 
 import pytest
@@ -29,12 +30,9 @@ def test_the_lowest_is_that_of_the_last_five_epochs():
 
 def test_an_outcome_is_paired_by_seed():
     found = outcome("10-trial-wider")
-    own, base = (
-        {r.run.seed: score(r) for r in recorded([name], [STUDY])[name]}
-        for name in ("10-trial-wider", "10-trial-base")
-    )
-    assert found.gain.values == tuple(own[s] - base[s] for s in sorted(own.keys() & base.keys()))
-    assert found.gain.n == 3
+    own, base = recorded(["10-trial-wider", "10-trial-base"], [STUDY]).values()
+    assert [r.run.seed for r in own] == [r.run.seed for r in base] == [0, 1, 2]
+    assert found.gain.values == tuple(map(operator.sub, map(score, own), map(score, base)))
     assert found.effect.low <= found.gain.mean <= found.effect.high
 
 
@@ -50,9 +48,7 @@ def test_every_recorded_trial_has_its_line():
     for name in recorded & TRIALS.keys():
         lines = [line for line in log.splitlines() if line.split(" | ")[2:3] == [name]]
         assert len(lines) == 1, name
-    searched = {name for name in recorded if "-search-" in name or "-trial-" in name}
-    assert {n for n in searched - TRIALS.keys() if not n.endswith("-base")} == set()
-    assert all(name in EXPERIMENTS for name in recorded)
+    assert recorded <= EXPERIMENTS.keys()
 
 
 def test_the_goals_are_held_against_what_was_reached():
