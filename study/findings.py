@@ -1,4 +1,4 @@
-"""What each analysis asserts, its threshold, and whether it holds: `python -m study.findings`.
+"""What each analysis asserts, its threshold, and whether it holds.
 
 A finding is a statement with a threshold from what the original study asserts, or from what the
 brief needs, fixed before the runs it is about, save where docs/plan.md says otherwise. It is *held*
@@ -6,12 +6,10 @@ if the 95 % interval of its effect lies on the stated side and stays there when 
 out, *not held* if the interval lies wholly on the other side, else *undecided*.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from study import statistics as stats
-from study.commands import status
 from study.experiments import kind_of
 from study.published import PUBLISHED
 from study.records import Record
@@ -208,13 +206,3 @@ def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
         for model in PUBLISHED
         if (groups := _enough(f"{model}-original", str(model)))
     }
-
-
-def main() -> int:
-    """Command line; returns the exit status."""
-    print(*findings(), sep="\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(status(main))

@@ -21,7 +21,6 @@ from torch.nn.functional import interpolate, one_hot, pad
 from models import IMAGE_SIZE
 from study.commands import status
 from study.digit import as_mnist
-from study.experiments import get_experiment
 from study.records import Record
 from study.statistics import Spread, spread
 from study.store import STUDY, load_all, load_network, write_atomically
@@ -210,18 +209,10 @@ def save(found: dict[str, Measured]) -> None:
     write_atomically(FILE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
-def kept() -> dict[str, Record]:
-    """The recorded runs of the study whose weights are committed."""
-    return {
-        key: record
-        for key, record in load_all([STUDY]).items()
-        if get_experiment(record.run.name).keeps(record.run.seed)
-    }
-
-
 def main() -> int:
     """Command line; returns the exit status."""
-    data, stored, networks = load_mnist(ROOT / "data"), load(), kept()  # whatever $MNIST_ROOT is
+    data, stored = load_mnist(ROOT / "data"), load()  # the study's, whatever $MNIST_ROOT is
+    networks = {key: run for key, run in load_all([STUDY]).items() if run.weights_path.exists()}
     for key, run in networks.items():
         if key not in stored:
             stored[key] = measure(run, data)

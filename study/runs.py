@@ -9,7 +9,7 @@ from study.experiments import EXPERIMENTS, FINALS, Experiment, get_experiment
 from study.records import Record, Run
 from study.store import load_all, runs_folder, train, verify
 from utils.data import Dataset, load_mnist
-from utils.recipes import RECIPES, Recipe
+from utils.recipes import Recipe
 from utils.training import EpochRow
 from utils.validation import Seed, check, short_repr
 
@@ -20,7 +20,7 @@ def runs(
     experiment: str | int,
     seeds: Iterable[int] | int | None = None,
     *,
-    recipe: Recipe | str | dict | None = None,
+    recipe: Recipe | dict | None = None,
     config: Config | dict | None = None,
     data: Dataset | None = None,
 ) -> list[Record]:
@@ -34,7 +34,7 @@ def runs(
         experiment: a name in `EXPERIMENTS`, e.g. 9 or "9-final".
         seeds: default all recorded ones that the study wants, or the first three, which then
             train; only seed 0 where recipe or config is changed.
-        recipe: a `Recipe`, a name in `RECIPES`, or the fields to change, e.g. {"epochs": 2}.
+        recipe: a `Recipe`, or the fields to change, e.g. {"epochs": 2}.
         config: a config of models.py, or the fields to change.
         data: default `load_mnist()`.
 
@@ -64,14 +64,11 @@ def wanted_runs(
     experiment: str | int,
     seeds: Iterable[int] | int | None = None,
     *,
-    recipe: Recipe | str | dict | None = None,
+    recipe: Recipe | dict | None = None,
     config: Config | dict | None = None,
 ) -> list[Run]:
     """What `runs` looks for, each seed once; arguments and errors as there."""
     named = get_experiment(experiment)
-    if isinstance(recipe, str) and recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {recipe!r}; the recipes are {', '.join(RECIPES)}")
-    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
     recipe = _changed("recipe", named.recipe, recipe)
     config = _changed("config", named.config, config)
     changed = dataclasses.replace(named, recipe=recipe, config=config)

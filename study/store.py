@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import tempfile
-import time
 from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
@@ -32,8 +31,6 @@ from utils.validation import OneLineError, first_line, short_repr
 
 STUDY = ROOT / "records"  # the committed evidence, from which alone pages are made
 TOLERANCE = 3  # images by which a re-measured accuracy may differ: other CPUs round differently
-PART = ".part-"  # begins the name of a file that is not whole yet
-DAY = 24 * 60 * 60  # seconds; no file takes as long to be written
 PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
 
 
@@ -232,7 +229,7 @@ def save(record: Record, weights: dict[str, numpy.ndarray], folder: Path) -> Rec
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one step, so that another process sees the old content or the new."""
-    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART, delete=False)  # noqa: SIM115
+    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False)  # noqa: SIM115
     try:
         with part:  # closed before it is moved, for Windows
             part.write(content)
@@ -247,21 +244,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder; delete what killed processes left half written in it a day ago, or more.
-
-    Raises:
-        RecordError: if nothing can be stored in it.
-    """
+    """Make the folder, or raise a RecordError if nothing can be stored in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise _not_stored(folder, error) from None
-    for part in folder.rglob(f"{PART}*"):
-        with contextlib.suppress(OSError):  # it is whole by now
-            if time.time() - part.stat().st_mtime > DAY:
-                part.unlink()
 
 
 def _not_stored(path: Path, error: OSError) -> RecordError:

@@ -1,7 +1,6 @@
-"""Every recorded run against the brief: `python -m study.verdict [--json]`."""
+"""Every recorded run against the brief: `python -m study.verdict [--verify]`."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -12,14 +11,6 @@ from study.statistics import verdict
 from study.store import load_all, verify
 from study.thresholds import MAX_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
 from utils.data import load_mnist
-
-
-def as_json(record: Record) -> str:
-    """One run as one line of JSON; accuracies in percent, one per epoch."""
-    run = {"experiment": record.run.name, "model": record.run.model, "seed": record.run.seed}
-    run |= {"parameters": record.parameters, "epochs": len(record.history)}
-    run |= {"test_accuracy": record.test_accuracy, "train_accuracy": record.train_accuracy}
-    return json.dumps(run | {"met": verdict(record).met})
 
 
 def as_text(record: Record) -> str:
@@ -36,7 +27,6 @@ def as_text(record: Record) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m study.verdict", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--verify", action="store_true", help="measure kept networks again, first")
     parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
     options = parser.parse_args(arguments)
@@ -59,16 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verify:
         again = sum(verify(record, data) for record in found)
         looked = f"{again} networks whose weights are kept were measured again and agree"
-    if not options.json:
-        print(
-            f"The brief: test accuracy of {TARGET_ACCURACY} % or more in each of the last five "
-            f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n\n"
-            "experiment         seed  parameters  epochs  train %  test %  worst of last five"
-            "  the brief"
-        )
-    for record in found:
-        print(as_json(record) if options.json else as_text(record))
-    print(f"\n{len(found)} records hold; {looked}", file=sys.stderr if options.json else sys.stdout)
+    print(
+        f"The brief: test accuracy of {TARGET_ACCURACY} % or more in each of the last five "
+        f"epochs, {MAX_EPOCHS} epochs or fewer, under {PARAMETER_LIMIT:,} parameters.\n\n"
+        "experiment         seed  parameters  epochs  train %  test %  worst of last five  brief"
+    )
+    print(*map(as_text, found), sep="\n")
+    print(f"\n{len(found)} records hold; {looked}")
     return bool(strangers)
 
 

@@ -14,13 +14,13 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks import browser, engines, gpu, report
-from study.experiments import EXPERIMENTS, FINALS, Experiment
+from study.experiments import EXPERIMENTS, Experiment
 from study.findings import FINDINGS
 from study.published import PUBLIC
 from study.records import Record, count_parameters
 from study.runs import recorded
 from study.show import plots, sizes
-from study.show.tables import goals_table, ladder_table, markdown, performance_log
+from study.show.tables import ladder_table, markdown, performance_log
 from study.statistics import brief_met, final_test, verdict
 from study.store import STUDY, load_all
 from utils.data import ROOT
@@ -127,7 +127,6 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         "plan": plan_table(),
         "trials": trials_table(),
         "log": performance_log(),
-        "reached": goals_table({name: runs[name] for name in FINALS}),
         "statements": statements_table(),
         "browser": browser.text(),
         "reliability": reliability_table(reliability_counts()),

@@ -15,7 +15,7 @@ EPOCHS = 2  # of a changed run, so that a laptop trains it within a minute or tw
 def try_it(
     experiment: str | int,
     *,
-    recipe: Recipe | str | dict | None = None,
+    recipe: Recipe | dict | None = None,
     config: Config | dict | None = None,
 ) -> None:
     """Run an experiment with something changed, and draw it over the range of its seeds.
@@ -25,7 +25,7 @@ def try_it(
     Args:
         experiment: as for `runs`.
         recipe: the fields to change, e.g. {"learning_rate": 0.02}, of `EPOCHS` epochs unless they
-            say otherwise; or a whole recipe, or the name of one.
+            say otherwise; or a whole recipe.
         config: likewise, of the network.
     """
     try:

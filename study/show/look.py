@@ -1,4 +1,4 @@
-"""What a trained network sees: its filters, feature maps, class activation."""
+"""What a network sees: feature maps, class activation, the signal from layer to layer."""
 
 import torch
 from matplotlib.figure import Figure
@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from models import IMAGE_SIZE
 from study.show.plots import SERIES
-from utils.augmentation import normalise
 from utils.evaluation import predict
 from utils.figures import INK, SIGNED, SKY, grid, panels
 
@@ -22,41 +21,6 @@ STAGES = {  # of both bodies in `models`, in words
     "at_14": "max pool, then separable blocks",
     "at_7": "average pool, then separable blocks",
 }
-
-
-def slope_share(kernels: Tensor) -> Tensor:
-    """Share of each kernel's squared weights that the two plain gradients explain, 0..1.
-
-    It measures how much a kernel responds to edges. kernels: [N, 3, 3].
-    """
-    across = torch.tensor([-1.0, 0.0, 1.0]).expand(3, 3) / 6**0.5
-    along = [(kernels * direction).sum((1, 2)) for direction in (across, across.T)]
-    return (along[0] ** 2 + along[1] ** 2) / (kernels**2).sum((1, 2))
-
-
-def signed(axis, values, most: float, **style) -> None:
-    """An image of signed values: blue above zero, vermilion below, full colour at +-`most`."""
-    axis.imshow(values, cmap=SIGNED, vmin=-most, vmax=most, **style)
-
-
-def first_filters(network: nn.Module, image: Tensor, statistics: Statistics) -> Figure:
-    """The filters of the first convolution, and each one's output for a digit. image: [28, 28]."""
-    first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    kernels = first.weight.detach()[:, 0]
-    with torch.inference_mode():
-        maps = first(normalise(image[None, None].float() / 255, statistics))[0]
-    shares = slope_share(kernels)
-    title = (
-        f"{int((shares > 0.5).sum())} of the {len(kernels)} first filters are mostly a slope, that "
-        f"is, edge detectors; the average is {shares.mean():.0%} slope, a random filter 22%"
-    )
-    alt = f"{len(kernels)} filters of 3x3 weights, and below each its output for a digit"
-    figure, axes = grid(2, len(kernels), (8, 2.6), title, alt)
-    for column, kernel, share, seen in zip(axes.T, kernels, shares, maps, strict=True):
-        signed(column[0], kernel.numpy(), float(kernels.abs().max()))
-        column[0].set_title(f"{share:.0%}", fontsize=11, pad=2)
-        signed(column[1], seen.numpy(), float(seen.abs().max()))
-    return figure
 
 
 def class_activation(network: nn.Module, images: Tensor, statistics: Statistics) -> Figure:
@@ -84,7 +48,7 @@ def class_activation(network: nn.Module, images: Tensor, statistics: Statistics)
             seen = each[index, digit := int(best[index, row])]
             axis = axes[2 * (index // columns) + row, index % columns]
             axis.imshow(image.numpy(), cmap=INK, vmin=0, vmax=400)
-            signed(axis, seen.numpy(), most, extent=extent, alpha=0.7)
+            axis.imshow(seen.numpy(), cmap=SIGNED, vmin=-most, vmax=most, extent=extent, alpha=0.7)
             axis.set(xlim=(0, IMAGE_SIZE - 1), ylim=(IMAGE_SIZE - 1, 0))
             axis.set_title(f"{name}{digit}, {seen.sum():+.1f}", fontsize=12, pad=2)
     return figure

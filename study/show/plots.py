@@ -130,12 +130,8 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     every = [run for runs in groups.values() for run in runs]
     when = [epochs[0] for epochs in map(rate_drops, every) if epochs]
     never, last = len(every) - len(when), max(len(run.history) for run in every)
-    title = "The rate never falls"
-    if when:
-        title = (
-            f"The rate first falls after epoch {min(when)} to {max(when)}, depending on the seed"
-        )
-        title += f"; in {never} of {len(every)} runs never" if never else ""
+    span = f"{min(when, default=0)} to {max(when, default=0)}"
+    title = f"The rate first falls after epoch {span}; in {never} of {len(every)} runs never"
     alt = "Final test accuracy of each run against the epoch of its first drop"
     figure, axes = sized(8, 3.6, title, alt)
     for (name, runs), (colour, marker) in zip(groups.items(), SERIES, strict=False):

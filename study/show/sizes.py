@@ -4,52 +4,18 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from study.experiments import EXPERIMENTS
 from study.published import Public
 from study.records import Record
-from study.show.plots import display_name, dots, with_interval
+from study.show.plots import display_name, with_interval
 from study.statistics import final_test, mean_interval
-from study.thresholds import LOWEST_OF_A_FINAL, MAX_EPOCHS, TARGET_ACCURACY
-from study.trials import Outcome
+from study.thresholds import LOWEST_OF_A_FINAL, TARGET_ACCURACY
 from utils.curves import target_line
 from utils.data import CANONICAL_CHECKSUM
-from utils.figures import BLUE, VERMILION, panels, sized
+from utils.figures import BLUE, VERMILION, panels
 
 FLOOR = LOWEST_OF_A_FINAL - 0.6  # percent; a trial that ends lower is drawn there, with its figure
 NOTE = {"textcoords": "offset points", "fontsize": 10}
 NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the frontier's enlarged part
-
-
-def searched(found: Sequence[Outcome]) -> Figure:
-    """Every trial by size and by the lowest accuracy of its last five epochs, against the rule.
-
-    Named are the smallest that the rule accepts, and the best; short trials are left out.
-    """
-    found = [each for each in found if EXPERIMENTS[each.name].recipe.epochs == MAX_EPOCHS]
-    accepted = [each for each in found if each.lowest >= LOWEST_OF_A_FINAL]
-    title = f"{len(accepted)} of {len(found)} trials reach what a final needs"
-    named = {}
-    if accepted:
-        smallest = min(accepted, key=lambda each: (each.parameters, -each.lowest))
-        named = {smallest: "the smallest", max(found, key=lambda each: each.score): "the best"}
-        title += f", from {smallest.parameters:,} parameters on"
-    alt = "Lowest held-out accuracy of the last five epochs of each trial against its parameters"
-    figure, axes = sized(8, 4, title, alt)
-    for each in found:
-        place, low = (each.parameters, max(each.lowest, FLOOR)), each.lowest < FLOOR
-        dots(axes, *([value] for value in place), each in accepted, marker="v" if low else "o")
-        name = each.name.partition("-trial-")[2]
-        if low:
-            axes.annotate(f"{name}: {each.lowest:.2f}", place, (8, -4), **NOTE)
-        if each in named:
-            axes.annotate(f"{named[each]}: {name}", place, (-8, 7), ha="right", **NOTE)
-    needed = f"what a final needs: {LOWEST_OF_A_FINAL} %"
-    axes.axhline(LOWEST_OF_A_FINAL, color="black", linestyle="--", linewidth=1, label=needed)
-    label = "lowest of the last five,\nheld-out images, %"
-    axes.set(xlabel="parameters", ylabel=label, ylim=(FLOOR - 0.04, None))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(frameon=False, loc="lower right")
-    return figure
 
 
 def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:

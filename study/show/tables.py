@@ -15,9 +15,7 @@ from study.statistics import (
     final_test,
     final_train,
     lowest_of_last,
-    runs_meeting_brief,
 )
-from study.thresholds import BEST_GOAL, LOWEST_OF_A_FINAL, RUNS_GOAL, SIZE_GOALS
 from utils.data import CANONICAL_CHECKSUM
 from utils.layers import layer_rows
 
@@ -33,9 +31,10 @@ def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _table(first: str, columns: Columns, groups: Groups) -> str:
+def table(columns: Columns, groups: Groups) -> str:
+    """Markdown: one line per experiment, with columns such as `LADDER`, in the order given."""
     rows = [(name, *(cell(runs) for cell in columns.values())) for name, runs in groups.items()]
-    return markdown((first, *columns), rows)
+    return markdown(("experiment", *columns), rows)
 
 
 def _parameters(runs: list[Record]) -> str:
@@ -55,19 +54,13 @@ def _published_test(runs: list[Record]) -> str:
 
 LADDER: Columns = {
     "parameters": _parameters,
+    "epochs": lambda runs: len(runs[0].history),
     "train %": lambda runs: final_train(runs).short(),
     "test %": lambda runs: final_test(runs).short(),
     "seeds": len,
     "lowest of any run": lambda runs: f"{min(lowest_of_last(runs).values):.2f}",
     "published %": _published_test,
     "brief met": brief_met,
-}
-BRIEF: Columns = {
-    "parameters": _parameters,
-    "epochs": lambda runs: len(runs[0].history),
-    "final test accuracy": final_test,
-    "lowest of last five %": lambda runs: lowest_of_last(runs).short(),
-    "meet the brief (95 % interval)": brief_met,
 }
 SPREADS: Columns = {
     "accuracy of the kept networks": lambda runs: seed_spread(runs)[0],
@@ -78,26 +71,6 @@ ELSEWHERE: Columns = {
     "prepared as MNIST": lambda runs: out_of_distribution(runs)[0],
     "merely enlarged": lambda runs: out_of_distribution(runs)[1],
 }
-
-
-def ladder_table(ladder: Groups) -> str:
-    """Markdown: one line per experiment, in the order of the study."""
-    return _table("model", LADDER, ladder)
-
-
-def brief_table(groups: Groups) -> str:
-    """Markdown: how many runs of each experiment meet the brief, with an exact interval."""
-    return _table("experiment", BRIEF, groups)
-
-
-def seed_spread_table(groups: Groups) -> str:
-    """Markdown: the spread over seeds beside what chance at each image predicts."""
-    return _table("experiment", SPREADS, groups)
-
-
-def out_of_distribution_table(groups: Groups) -> str:
-    """Markdown: accuracy on scikit-learn's digits, prepared as MNIST was, and merely enlarged."""
-    return _table("experiment", ELSEWHERE, groups)
 
 
 def layer_table(config: Config) -> str:
@@ -130,8 +103,7 @@ def results(runs: list[Record]) -> str:
         ("runs that meet the brief (95 % interval of the share)", brief_met(runs), ""),
     ]
     ours, theirs = "here: mean ± SD over seeds, final epoch", "published: best epoch, one seed"
-    shown = 3 if published else 2
-    return markdown(("figure", ours, theirs)[:shown], [row[:shown] for row in rows])
+    return markdown(("figure", ours, theirs), rows)
 
 
 def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> str:
@@ -140,8 +112,6 @@ def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> st
     Args:
         pairs: {model: (runs by the original's code, runs by its description alone)}.
     """
-    if not pairs:
-        return "*Three seeds or more of these are not recorded yet.*"
     rows = []
     for model, (replicated, described) in pairs.items():
         quoted, best = PUBLISHED[model].test_accuracy, best_test(replicated)
@@ -167,25 +137,3 @@ def performance_log(prefix: str = "") -> str:
     columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
                "gain, points", "seeds", "taken")  # fmt: skip
     return markdown(columns, rows)
-
-
-def goals_table(finals: Groups) -> str:
-    """Markdown: the goals of the finals, and what they and the trials reached."""
-    rows = []
-    for name, runs in finals.items():
-        goal, reached = f"{RUNS_GOAL} of 20 runs meet the brief", brief_met(runs)
-        met = runs_meeting_brief(runs) >= RUNS_GOAL
-        if name == "best-final":
-            goal, reached = f"{BEST_GOAL:.2f} % on average", str(final_test(runs))
-            met = final_test(runs).mean >= BEST_GOAL
-        rows.append((name, goal, reached, "yes" if met else "no"))
-    for limit in SIZE_GOALS:
-        small = [found for found in trials.outcomes() if found.parameters < limit]
-        best = max(small, key=lambda found: found.lowest, default=None)
-        goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
-        reached, met = "no network this small was tried", False
-        if best:
-            reached = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
-            met = best.lowest >= LOWEST_OF_A_FINAL
-        rows.append(("smallest", goal, reached, "yes" if met else "no"))
-    return markdown(("of", "goal", "best reached", "met"), rows, left=4)
