@@ -39,7 +39,7 @@ lab: env  ## open the notebooks in JupyterLab
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks
-	$(PY) -m study.sweep --models 1-10 --seeds 0 --store $(BUILD)/records
+	$(PY) -m study.sweep --seeds 0 --store $(BUILD)/records
 	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb
 	$(PY) -m nbconvert --log-level WARN --to html --template $(TEMPLATE) $(BUILD)/notebooks/*.ipynb
 	$(PY) -m study.verdict --records $(BUILD)/records

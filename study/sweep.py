@@ -1,4 +1,4 @@
-"""Many runs at once on one Dask cluster: `python -m study.sweep --models 1-10 --seeds 0-2`.
+"""Many runs at once on one Dask cluster: `python -m study.sweep --models 9 10 --seeds 0 1`.
 
 By default the cluster is this machine's cores, one process of one thread each: these networks are
 too small to keep two cores busy. `--address tcp://...` names any other. Finished runs are skipped,
@@ -8,7 +8,6 @@ so the same command continues an interrupted one; Dask repeats the run of a work
 import argparse
 import contextlib
 import logging
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,8 +20,9 @@ from distributed import Client, LocalCluster, TimeoutError, as_completed
 from distributed.comm import get_address_host_port
 from tqdm import tqdm
 
+from models import MODELS
 from study.commands import status
-from study.experiments import EXPERIMENTS, get_experiment
+from study.experiments import EXPERIMENTS
 from study.records import Record, Run
 from study.runs import wanted_runs
 from study.store import RecordError, check_writable, computed, load_all, runs_folder, save
@@ -187,32 +187,13 @@ def _train_on_worker(run: Run, data: Dataset) -> Made:
         return f"{run.title}: {first_line(error)}"
 
 
-def parse_experiments(text: str) -> list[str]:
-    """'1-3,9-final' -> ['1', '2', '3', '9-final']; 'all' -> every experiment; else ValueError."""
-    names = []
-    for part in EXPERIMENTS if text == "all" else text.split(","):
-        names += map(str, parse_seeds(part)) if re.fullmatch(r"\d+-\d+", part) else [part]
-    return [get_experiment(name).name for name in names]
-
-
-def parse_seeds(text: str) -> list[int]:
-    """'0-2,7' -> [0, 1, 2, 7]; ValueError if it is no list of whole numbers and ranges."""
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-        raise ValueError(f"seeds are whole numbers and ranges such as 0-2,7, not {text!r}")
-    numbers = []
-    for first, last in re.findall(r"(\d+)-?(\d*)", text):
-        if int(last or first) < int(first):
-            raise ValueError(f"ranges run upwards, such as {last}-{first}, not {first}-{last}")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__)
-    names = f"all, or some of {', '.join(EXPERIMENTS)}; ranges too"
-    parser.add_argument("--models", default="1-10", help=names)
-    parser.add_argument("--seeds", help="e.g. 0-2,7; default: those that the study wants of each")
+    names = f"all, or some of {', '.join(EXPERIMENTS)}; default: the ten"
+    parser.add_argument("--models", nargs="+", default=[*map(str, MODELS)], help=names)
+    seeds = "default: those that the study wants of each experiment"
+    parser.add_argument("--seeds", nargs="+", type=int, help=seeds)
     parser.add_argument("--jobs", type=int, help="processes on this machine; default: the cores")
     parser.add_argument("--address", help="of another Dask scheduler, e.g. tcp://10.0.0.1:8786")
     parser.add_argument("--store", default=runs_folder(), type=Path, help="folder of the records")
@@ -220,8 +201,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.jobs is not None and not 1 <= options.jobs <= 1_000:
             raise ValueError(f"--jobs must be 1 to 1000, not {options.jobs}")
-        seeds = None if options.seeds is None else parse_seeds(options.seeds)
-        wanted = [run for n in parse_experiments(options.models) for run in wanted_runs(n, seeds)]
+        names = EXPERIMENTS if options.models == ["all"] else options.models
+        wanted = [run for name in names for run in wanted_runs(name, options.seeds)]
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

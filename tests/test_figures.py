@@ -11,13 +11,12 @@ from matplotlib.colors import to_hex
 from PIL import Image, ImageChops, ImageStat
 
 from models import MODELS, SeparableConfig, build
-from study import findings, robustness, statistics, trials
+from study import findings, robustness, statistics
 from study.digit import read_digit
 from study.published import PUBLIC
 from study.runs import recorded
 from study.show import look, pictures, plots, sizes
 from study.store import STUDY, load_network
-from study.thresholds import LOWEST_OF_A_FINAL
 from tests.test_statistics import altered
 from utils import diagrams
 from utils.augmentation import apply_affine, sample_affine
@@ -156,31 +155,11 @@ def forest(*_):
     return figure, [ends, middles], [intervals, [(e.value, row) for e, row in rows]]
 
 
-def searched(*_):
-    tried = trials.outcomes("best-trial")
-    figure = sizes.searched(tried)
-    whole = [each for each in tried if "epochs" not in each.name]  # short ones are left out
-    expected = []
-    for each in whole:
-        face = BLUE if each.lowest >= LOWEST_OF_A_FINAL else "#FFFFFF"
-        expected.append((each.parameters, max(each.lowest, sizes.FLOOR), face))
-    assert len(whole) < len(tried)
-    return figure, points(figure.axes[0]), expected
-
-
 def frontier(found, _):
     figure = sizes.frontier({"4": found["4"], "9": found["9"]}, PUBLIC)
     ours = [(r[0].parameters, statistics.final_test(r).mean) for r in (found["4"], found["9"])]
     expected = [(*p, BLUE) for p in ours] + [(p.parameters, p.last, VERMILION) for p in PUBLIC]
     return figure, list(map(points, figure.axes)), [expected, expected]
-
-
-def samples_per_class(_, mnist):
-    figure = pictures.samples_per_class(mnist.train, mnist.test)
-    counts = [torch.bincount(split.labels).tolist() for split in (mnist.train, mnist.test)]
-    train = [(digit - 0.2, count, ORANGE) for digit, count in enumerate(counts[0])]
-    test = [(digit + 0.2, count, BLUE) for digit, count in enumerate(counts[1])]
-    return figure, bars(figure.axes[0]), train + test
 
 
 def strokes(_, mnist):
@@ -251,14 +230,6 @@ def answer(found, mnist):
     return figure, [seen(figure), bars(figure.axes[1])], [[reading.image], expected]
 
 
-def first_filters(found, mnist):
-    network, image = build(MODELS[3]).eval(), mnist.test.images[0]
-    figure = look.first_filters(network, image, PIXELS)
-    kernels = network.edges[0].weight.detach()
-    maps = torch.nn.functional.conv2d((image[None] / 255 - 0.13) / 0.31, kernels, padding=1)
-    return figure, seen(figure), [*kernels[:, 0], *maps]
-
-
 def stages(_, mnist):
     network, image = build(MODELS[6]).eval(), mnist.test.images[0]
     figure = look.stages(network, image, PIXELS)
@@ -302,8 +273,8 @@ def rounded(value):
 
 
 DRAWN = [
-    curves, tried, ladder, drops, every_run, forest, searched, frontier, samples_per_class, strokes,
-    augmented, confusion, shared_mistakes, calibration, answer, first_filters, stages, signal,
+    curves, tried, ladder, drops, every_run, forest, frontier, strokes,
+    augmented, confusion, shared_mistakes, calibration, answer, stages, signal,
     receptive_fields, diagram,
 ]  # fmt: skip
 
@@ -359,24 +330,11 @@ def test_class_activation_maps_sum_to_the_logits(mnist, found, check):
     assert titles == [f"{first}, {most:+.1f}", f"next best: {second}, {next_:+.1f}"]
 
 
-def test_a_slope_is_a_slope_and_a_blob_is_none():
-    slope = torch.tensor([[-1.0, 0, 1]] * 3)
-    shares = look.slope_share(torch.stack([slope, slope.T, torch.ones(3, 3), slope + slope.T]))
-    torch.testing.assert_close(shares, torch.tensor([1.0, 1, 0, 1]))
-    noise = look.slope_share(torch.randn(20_000, 3, 3, generator=torch.Generator().manual_seed(0)))
-    assert noise.mean() == pytest.approx(2 / 9, abs=0.005)  # as the title says
-
-
 def test_stroke_lengths_by_hand():
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     image[0, 3, 5:9] = image[0, 4, 27] = image[0, 5, 0:2] = 255
     lengths = pictures.stroke_lengths(Split(image, torch.zeros(1, dtype=torch.int64)))
     assert lengths.tolist() == [4, 1, 2]
-
-
-def test_a_class_without_images_is_in_the_title(check):
-    split = Split(torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([3, 7]))
-    assert "no images" in check(pictures.samples_per_class(split, split)).get_suptitle()
 
 
 def test_show_sends_the_figures_own_text(monkeypatch, found):

@@ -9,7 +9,7 @@ from study.published import PUBLISHED
 from study.records import count_parameters
 from study.runs import recorded
 from study.show import tables
-from study.show.tables import brief_table, ladder_table, layer_table, replication_table, results
+from study.show.tables import LADDER, layer_table, replication_table, results
 from study.statistics import best_test, final_test, runs_meeting_brief, share_interval
 from study.store import STUDY
 from utils.device import ENGINE_VERSION
@@ -88,22 +88,22 @@ def test_results_on_other_data_stand_beside_nothing_published(found):
     key = found["4"][0].run.key("e1")
     other = [replace(found["4"][0], key=key, data_checksum="e1", engine_version=ENGINE_VERSION)]
     assert "published" not in results(other)
-    assert "99.29" not in ladder_table({"4": other})
+    assert "99.29" not in tables.table(LADDER, {"4": other})
 
 
 def test_ladder_table_has_a_line_per_experiment(found):
-    lines = [line.strip("| ").split(" | ") for line in ladder_table(found).splitlines()]
+    lines = [line.strip("| ").split(" | ") for line in tables.table(LADDER, found).splitlines()]
     assert [cells[0] for cells in lines[2:]] == list(found)
     for cells, runs in zip(lines[2:], found.values(), strict=True):
-        assert cells[4] == str(len(runs))
+        assert cells[5] == str(len(runs))
         assert cells[-1].startswith(f"{runs_meeting_brief(runs)} of {len(runs)} (")
-    assert lines[5][6] == ""  # the original published no final
+    assert lines[5][7] == ""  # the original published no final
 
 
 def test_the_brief_is_counted_with_an_exact_interval(found):
     runs = found["9"]
     assert 0 < runs_meeting_brief(runs) < len(runs)  # or the interval would have a trivial end
-    (line,) = brief_table({"9": runs}).splitlines()[2:]
+    (line,) = tables.table(LADDER, {"9": runs}).splitlines()[2:]
     low, high = share_interval(runs_meeting_brief(runs), len(runs))
     words = f"{runs_meeting_brief(runs)} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
     assert line.endswith(f"| {words} |")
@@ -112,9 +112,9 @@ def test_the_brief_is_counted_with_an_exact_interval(found):
 def test_spreads_and_digits_from_elsewhere_have_a_line_per_experiment(found):
     runs = found["9-final"]
     accuracy, chance = robustness.seed_spread(runs)
-    (line,) = tables.seed_spread_table({"9-final": runs}).splitlines()[2:]
+    (line,) = tables.table(tables.SPREADS, {"9-final": runs}).splitlines()[2:]
     assert line == f"| 9-final | {accuracy} | {accuracy.sd:.3f} | {chance:.3f} |"
-    (line,) = tables.out_of_distribution_table({"9-final": runs}).splitlines()[2:]
+    (line,) = tables.table(tables.ELSEWHERE, {"9-final": runs}).splitlines()[2:]
     prepared, enlarged = robustness.out_of_distribution(runs)
     assert line == f"| 9-final | {prepared} | {enlarged} |"
 

@@ -6,11 +6,12 @@ import pytest
 from study import trials
 from study.experiments import EXPERIMENTS, TRIALS
 from study.runs import recorded
-from study.show.tables import goals_table, performance_log
+from study.show.tables import performance_log
 from study.statistics import runs_meeting_brief
 from study.store import STUDY
 from study.thresholds import GAIN, LOWEST_OF_A_FINAL, MAX_EPOCHS
 from study.trials import outcome, outcomes, score
+from tools.pages import goals_table
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():

@@ -14,15 +14,17 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from benchmarks import browser, engines, gpu, report
-from study.experiments import EXPERIMENTS, Experiment
+from study import trials
+from study.experiments import EXPERIMENTS, FINALS, Experiment
 from study.findings import FINDINGS
 from study.published import PUBLIC
 from study.records import Record, count_parameters
 from study.runs import recorded
 from study.show import plots, sizes
-from study.show.tables import ladder_table, markdown, performance_log
-from study.statistics import brief_met, final_test, verdict
+from study.show.tables import LADDER, markdown, performance_log, table
+from study.statistics import brief_met, final_test, runs_meeting_brief, verdict
 from study.store import STUDY, load_all
+from study.thresholds import BEST_GOAL, LOWEST_OF_A_FINAL, RUNS_GOAL, SIZE_GOALS
 from utils.data import ROOT
 from utils.recipes import Recipe, changes
 
@@ -115,18 +117,40 @@ def statements_table() -> str:
     return markdown(("finding", "statement", "effect of", "stated"), rows, left=4)
 
 
+def goals_table(finals: dict[str, list[Record]]) -> str:
+    """The goals of the finals, and what they and the trials on held-out images reached."""
+    rows = []
+    for name, runs in finals.items():
+        goal, reached = f"{RUNS_GOAL} of 20 runs meet the brief", brief_met(runs)
+        met = runs_meeting_brief(runs) >= RUNS_GOAL
+        if name == "best-final":
+            goal, reached = f"{BEST_GOAL:.2f} % on average", str(final_test(runs))
+            met = final_test(runs).mean >= BEST_GOAL
+        rows.append((name, goal, reached, "yes" if met else "no"))
+    for limit in SIZE_GOALS:
+        small = (found for found in trials.outcomes() if found.parameters < limit)
+        best = max(small, key=lambda found: found.lowest)
+        goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
+        reached = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
+        rows.append(
+            ("smallest", goal, reached, "yes" if best.lowest >= LOWEST_OF_A_FINAL else "no")
+        )
+    return markdown(("of", "goal", "best reached", "met"), rows, left=4)
+
+
 def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
     """Every generated block by name."""
     return {
         "claim": claim_text(runs),
         "pictures": pictures_text(runs),
-        "results": ladder_table(runs),
+        "results": table(LADDER, runs),
         "timing": timing_text(),
         **report.blocks(),
         **engines.blocks(),
         "plan": plan_table(),
         "trials": trials_table(),
         "log": performance_log(),
+        "reached": goals_table({name: runs[name] for name in FINALS}),
         "statements": statements_table(),
         "browser": browser.text(),
         "reliability": reliability_table(reliability_counts()),

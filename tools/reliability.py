@@ -73,7 +73,7 @@ def _kill(store: Path, data: Path, reference: dict[str, str], seen: Counter) -> 
 
 
 def _sweep(store: Path, data: Path) -> subprocess.Popen:
-    command = [*SWEEP, "--models", "6,8", "--seeds", "0,1", "--store", str(store)]
+    command = [*SWEEP, "--models", "6", "8", "--seeds", "0", "1", "--store", str(store)]
     environment, nowhere = os.environ | {"MNIST_ROOT": str(data)}, subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=nowhere, stderr=nowhere)
 
@@ -128,7 +128,7 @@ def tests() -> dict[str, dict[str, int | str]]:
 def unseen(seed: int = 42) -> dict[str, object]:
     """Train each final from a seed that no record has; how far from the recorded runs it ends."""
     folder = ROOT / "build" / "unseen"
-    command = [*SWEEP, "--models", ",".join(FINALS), "--seeds", str(seed), "--store", str(folder)]
+    command = [*SWEEP, "--models", *FINALS, "--seeds", str(seed), "--store", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     trained, checksum, apart = load_all([folder]), load_mnist(ROOT / "data").checksum, {}
     for name in FINALS:

@@ -15,7 +15,7 @@ from study.show.plots import SERIES, display_name
 from study.statistics import Spread
 from utils.augmentation import apply_affine, rotation_angles, sample_affine
 from utils.data import Split
-from utils.figures import BLUE, GREEN, INK, ORANGE, SKY, VERMILION, grid, panels, sized
+from utils.figures import BLUE, GREEN, INK, SKY, VERMILION, grid, panels, sized
 from utils.recipes import Recipe
 
 FEW = 20  # images, below which a point of the calibration is not drawn
@@ -24,22 +24,6 @@ AMOUNTS = {  # of each condition: images ..., how far they change, in which unit
     "shifted": ("shifted to the right and down", "shifted to the right and down", "pixels"),
     "noise": ("under noise", "noise", "share of full ink"),
 }
-
-
-def samples_per_class(train: Split, test: Split) -> Figure:
-    """Bars: images of each digit in both halves."""
-    counts = [torch.bincount(split.labels, minlength=10).tolist() for split in (train, test)]
-    least, most = min(counts[0]), max(counts[0])
-    title = "Some digits have no images"
-    if least:
-        ratio = f"the most frequent digit has {most / least:.2f} x the rarest"
-        title = f"The classes are {'nearly balanced' if most < 2 * least else 'uneven'}: {ratio}"
-    figure, axes = sized(8, 3, title, "Bar chart of the images of each digit")
-    axes.bar(numpy.arange(10) - 0.2, counts[0], 0.4, label="train", color=ORANGE)
-    axes.bar(numpy.arange(10) + 0.2, counts[1], 0.4, label="test", color=BLUE)
-    axes.set(xlabel="digit", ylabel="images", xticks=range(10))
-    axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.2))
-    return figure
 
 
 def images(
