@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask
@@ -21,7 +22,7 @@ from distributed.comm import get_address_host_port
 from tqdm import tqdm
 
 from models import MODELS
-from study.commands import status
+from study.commands import INTERRUPTS, status
 from study.experiments import EXPERIMENTS
 from study.records import Record, Run
 from study.runs import wanted_runs
@@ -109,7 +110,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
             if address is not None:
                 get_address_host_port(address)  # a client of a malformed one cannot be closed
             else:
-                with _ignoring_interrupts():
+                with _undisturbed():
                     cluster = stack.enter_context(LocalCluster(**local))
             client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
@@ -125,16 +126,28 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
 
 
 @contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Within, Ctrl-C does nothing, also for the processes that are started, which inherit that.
+def _undisturbed() -> Iterator[None]:
+    """Within, an interrupt waits for the end of the block, and no process that is started gets it.
 
     A terminal sends it to all processes, of which one that still imports would show a traceback.
     """
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heard: list[int] = []
+    kept = {number: signal.getsignal(number) for number in INTERRUPTS}
+    for number in INTERRUPTS:
+        signal.signal(number, lambda number, _: heard.append(number))
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+    of_terminals = INTERRUPTS - {signal.SIGTERM}  # by which Dask ends its workers
+    mask(signal.SIG_BLOCK, of_terminals)  # threads and processes inherit it
+    resource_tracker.ensure_running()  # now, since it unblocks SIGINT
+    mask(signal.SIG_BLOCK, of_terminals)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        mask(signal.SIG_UNBLOCK, of_terminals)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def _check_workers(client: Client) -> None:

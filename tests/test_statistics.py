@@ -1,5 +1,4 @@
 import copy
-import json
 import shutil
 import statistics
 from dataclasses import replace
@@ -159,17 +158,9 @@ def test_verdict_prints_every_committed_test_figure_once(capsys):
     assert verdict_command.main(options) == 0
     *rows, _, last = capsys.readouterr().out.splitlines()[3:]
     assert last == f"{len(committed)} records hold; weights were not looked at: --verify does"
-    assert verdict_command.main([*options, "--json"]) == 0
-    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(rows) == len(objects) == len(committed)
-    assert len({(fields["experiment"], fields["seed"]) for fields in objects}) == len(objects)
-    for row, fields, record in zip(rows, objects, committed, strict=True):
+    assert len(rows) == len(committed)
+    for row, record in zip(rows, committed, strict=True):
         held = verdict(record)
-        assert fields == {
-            "experiment": record.run.name, "model": record.run.model, "seed": record.run.seed,
-            "parameters": record.parameters, "epochs": len(record.history), "met": held.met,
-            "test_accuracy": record.test_accuracy, "train_accuracy": record.train_accuracy,
-        }  # fmt: skip
         assert row.split()[:2] == [record.run.name, str(record.run.seed)]
         assert row.endswith(" met" if held.met else ", ".join(held.missing))
 

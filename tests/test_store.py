@@ -1,7 +1,6 @@
 import errno
 import os
 import shutil
-import time
 from dataclasses import replace
 
 import numpy
@@ -158,17 +157,6 @@ def test_a_disk_that_is_full_until_the_file_is_closed_leaves_no_part(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
-
-
-def test_parts_of_killed_processes_are_removed_a_day_later(tmp_path):
-    (tmp_path / "models" / "4").mkdir(parents=True)
-    new, old, deep = (tmp_path / name for name in (".part-a", ".part-b", "models/4/.part-c"))
-    for path in (new, old, deep):
-        path.touch()
-    for path in (old, deep):
-        os.utime(path, (0, time.time() - store.DAY - 60))
-    store.check_writable(tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [new]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
