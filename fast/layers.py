@@ -25,14 +25,10 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _bits(x: Tensor) -> Tensor:
-    """bfloat16, which NumPy lacks, as its bits, uint16; other types as they are."""
-    return x.view(torch.uint16) if x.dtype == torch.bfloat16 else x
-
-
 def _memory(x: Tensor, *shape: int) -> np.ndarray:
-    """The memory of a channels_last tensor [N, C, H, W] as an array of another shape."""
-    return _bits(x.detach()).permute(0, 2, 3, 1).view(shape).numpy()
+    """The memory of a channels_last tensor [N, C, H, W] in another shape; bfloat16 as its bits."""
+    x = x.detach().view(torch.uint16) if x.dtype == torch.bfloat16 else x.detach()
+    return x.permute(0, 2, 3, 1).view(shape).numpy()
 
 
 def _matrix(x: Tensor) -> np.ndarray:

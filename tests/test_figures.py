@@ -138,13 +138,6 @@ def drops(found, _):
     return figure, points(figure.axes[0]), expected
 
 
-def every_run(found, _):
-    figure = plots.every_run({"9": found["9"], "9-final": found["9-final"]})
-    drawn = [(x, face) for x, _, face in points(figure.axes[0])]
-    runs = [*found["9"], *found["9-final"]]
-    return figure, drawn, [(min(run.test_accuracy[-5:]), face(run)) for run in runs]
-
-
 def forest(*_):
     effects = findings.effects()
     figure = plots.forest(effects)
@@ -273,7 +266,7 @@ def rounded(value):
 
 
 DRAWN = [
-    curves, tried, ladder, drops, every_run, forest, frontier, strokes,
+    curves, tried, ladder, drops, forest, frontier, strokes,
     augmented, confusion, shared_mistakes, calibration, answer, stages, signal,
     receptive_fields, diagram,
 ]  # fmt: skip

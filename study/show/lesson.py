@@ -20,13 +20,8 @@ def try_it(
 ) -> None:
     """Run an experiment with something changed, and draw it over the range of its seeds.
 
-    With nothing changed its first seed is replayed. An error is printed in one line.
-
-    Args:
-        experiment: as for `runs`.
-        recipe: the fields to change, e.g. {"learning_rate": 0.02}, of `EPOCHS` epochs unless they
-            say otherwise; or a whole recipe.
-        config: likewise, of the network.
+    Arguments as for `runs`; a changed run has `EPOCHS` epochs unless its recipe says otherwise.
+    With nothing changed the first seed is replayed. An error is printed in one line.
     """
     try:
         (run,) = wanted_runs(experiment, 0, recipe=recipe, config=config)

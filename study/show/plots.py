@@ -1,8 +1,6 @@
 """Figures of records: curves, spreads, effects."""
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
@@ -22,13 +20,6 @@ DOT = {"s": 30, "linewidths": 1.4, "zorder": 3}
 def display_name(name: str) -> str:
     """A name of an experiment in words."""
     return f"model {name}" if kind_of(name) == "models" else name
-
-
-def dots(axis, x, y, filled: Sequence[bool] | bool, colour: str = BLUE, **style) -> None:
-    """Dots that are filled where something holds, such as meeting the brief, and white else."""
-    filled = [filled] * len(x) if isinstance(filled, bool) else filled
-    faces = [colour if each else "white" for each in filled]
-    axis.scatter(x, y, facecolors=faces, edgecolors=colour, **DOT | style)
 
 
 def with_interval(axis, interval: Interval, at: float, colour: str, *, across: bool) -> None:
@@ -137,36 +128,16 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     for (name, runs), (colour, marker) in zip(groups.items(), SERIES, strict=False):
         epochs = [(*rate_drops(run), last + 1)[0] for run in runs]
         ends = [run.test_accuracy[-1] for run in runs]
-        met = [verdict(run).met for run in runs]
-        dots(axes, epochs, ends, met, colour, marker=marker)
-        dots(axes, [], [], False, colour, marker=marker, label=display_name(name))
-    dots(axes, [], [], [True], label="filled: meets the brief")
+        faces = [colour if verdict(run).met else "white" for run in runs]
+        style = {"edgecolors": colour, "marker": marker} | DOT
+        axes.scatter(epochs, ends, facecolors=faces, **style)
+        axes.scatter([], [], facecolors="white", label=display_name(name), **style)
+    axes.scatter([], [], color="black", label="filled: meets the brief", **DOT)
     target_line(axes, TARGET_ACCURACY)
     ticks = list(range(2, last, 2))
     axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
     axes.set(xlabel="epoch after which the rate first falls", ylabel="final test accuracy, %")
     axes.legend(frameon=False, loc="lower left")
-    return figure
-
-
-def every_run(groups: dict[str, list[Record]]) -> Figure:
-    """Each run's lowest accuracy of its last five epochs, runs of equal ones above each other."""
-    met, total = sum(map(runs_meeting_brief, groups.values())), sum(map(len, groups.values()))
-    title = f"The worst of a run's last five epochs: {met} of {total} runs meet the brief"
-    alt = "The lowest of the last five test accuracies of every run, a row of dots an experiment"
-    figure, axes = sized(8, 0.7 * len(groups) + 1.4, title, alt)
-    for row, runs in enumerate(groups.values()):
-        heights = Counter()
-        for held in map(verdict, runs):
-            height = row - 0.16 * heights[held.worst_of_last]
-            dots(axes, [held.worst_of_last], [height], held.met)
-            heights[held.worst_of_last] += 1
-    names = [f"{name} (n = {len(runs)})" for name, runs in groups.items()]
-    axes.set_yticks(range(len(groups)), names)
-    axes.invert_yaxis()
-    axes.axvline(TARGET_ACCURACY, color="black", linestyle="--", linewidth=1, label="the brief")
-    axes.set(xlabel="lowest test accuracy of the last five epochs, % (filled: meets the brief)")
-    axes.legend(frameon=False, loc="upper left")
     return figure
 
 

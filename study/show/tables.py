@@ -37,29 +37,20 @@ def table(columns: Columns, groups: Groups) -> str:
     return markdown(("experiment", *columns), rows)
 
 
-def _parameters(runs: list[Record]) -> str:
-    return f"{runs[0].parameters:,}"
-
-
 def _published(runs: list[Record]) -> Published | None:
     """The published figures, if the runs are of one of the ten as it stands, on MNIST."""
     name, on_mnist = runs[0].run.name, runs[0].data_checksum == CANONICAL_CHECKSUM
     return PUBLISHED[int(name)] if kind_of(name) == "models" and on_mnist else None
 
 
-def _published_test(runs: list[Record]) -> str:
-    published = _published(runs)
-    return f"{published.test_accuracy:.2f}" if published else ""
-
-
 LADDER: Columns = {
-    "parameters": _parameters,
+    "parameters": lambda runs: f"{runs[0].parameters:,}",
     "epochs": lambda runs: len(runs[0].history),
     "train %": lambda runs: final_train(runs).short(),
     "test %": lambda runs: final_test(runs).short(),
     "seeds": len,
     "lowest of any run": lambda runs: f"{min(lowest_of_last(runs).values):.2f}",
-    "published %": _published_test,
+    "published %": lambda runs: f"{p.test_accuracy:.2f}" if (p := _published(runs)) else "",
     "brief met": brief_met,
 }
 SPREADS: Columns = {
@@ -94,7 +85,7 @@ def results(runs: list[Record]) -> str:
         train = f"{published.train_accuracy:.2f} % ({published.train_epoch})"
         test = f"{published.test_accuracy:.2f} % ({published.test_epoch})"
     rows = [
-        ("parameters", _parameters(runs), f"{published.parameters:,}" if published else ""),
+        ("parameters", f"{runs[0].parameters:,}", f"{published.parameters:,}" if published else ""),
         ("train accuracy", final_train(runs), train),
         ("**test accuracy**", f"**{final_test(runs)}**", ""),
         ("test accuracy of the best epoch, to compare", best_test(runs), test),
