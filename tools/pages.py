@@ -128,7 +128,7 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
             met = final_test(runs).mean >= BEST_GOAL
         rows.append((name, goal, reached, "yes" if met else "no"))
     for limit in SIZE_GOALS:
-        small = (found for found in trials.outcomes() if found.parameters < limit)
+        small = [found for found in trials.outcomes() if found.parameters < limit]
         best = max(small, key=lambda found: found.lowest)
         goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
         reached = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
@@ -190,14 +190,10 @@ def reliability_table(found: dict) -> str:
     for kind, counts in found["flips"].items():
         what = f"a byte changed in {kind} (repeated by `tests/test_records.py`)"
         rows.append((what, sum(counts.values()), FLIPPED.format_map(Counter(counts))))
-    what, values = (
-        "a value of the wrong type (repeated by `tests/test_recipes.py`)",
-        found["values"],
-    )
+    what, values = "a value of the wrong type (see `tests/test_recipes.py`)", found["values"]
     rows.append((what, sum(values.values()), VALUES.format_map(Counter(values))))
     for name, where in (("kills", ""), ("kills, starved", ", a tenth of a core per process")):
-        counts = found[name]
-        what = f"a sweep killed and run again{where}"
+        what, counts = f"a sweep killed and run again{where}", found[name]
         rows.append((what, counts["kills"], KILLED.format_map(counts)))
     planted, unseen = found["mutants"], found["unseen"]
     rows.append(("a bug planted", planted["planted"], f"{planted['caught']} caught by a test"))
@@ -221,10 +217,7 @@ def _numbers(item: tuple[str, dict]) -> list[int]:
 
 def pictures(runs: dict[str, list[Record]]) -> dict[str, Figure]:
     """The README's pictures by file name in docs/."""
-    return {
-        "results.png": plots.ladder(runs),
-        "frontier.png": sizes.frontier(runs, PUBLIC),
-    }
+    return {"results.png": plots.ladder(runs), "frontier.png": sizes.frontier(runs, PUBLIC)}
 
 
 def pictures_text(runs: dict[str, list[Record]]) -> str:
