@@ -169,6 +169,18 @@ QUEUE: tuple[Experiment, ...] = (
     # Squeeze-and-Excitation for real, against as many parameters (within 4) spent on channels.
     Experiment("10-gates", "ablations", TEN, "10-final", {"squeeze_excitation": 4}),
     Experiment("10-wider", "ablations", TEN, "10-final", {"edges": (12, 12), "late": (10, 13)}),
+    # What the notebooks' "Try it" cells change: two epochs of one seed; and five seeds of another rate.
+    Experiment("1-try", "ablations", (0,), "1", {"learning_rate": 0.1, "epochs": 2}),
+    Experiment("2-try", "ablations", (0,), "2", {"squeeze_1": 16, "epochs": 2}),
+    Experiment("3-try", "ablations", (0,), "3", {"edges": (5, 6), "epochs": 2}),
+    Experiment("4-try", "ablations", (0,), "4", {"batch_norm": (3, 4, 5, 6), "epochs": 2}),
+    Experiment("5-try", "ablations", (0,), "5", {"dropout": 0.1, "epochs": 2}),
+    Experiment("6-try", "ablations", (0,), "6", {"batch_norm": EVERY_3X3, "epochs": 2}),
+    Experiment("7-try", "ablations", (0,), "7", {"middle": (20, 20), "epochs": 2}),
+    Experiment("8-try", "ablations", (0,), "8", {"rotations": (45.0,), "epochs": 2}),
+    Experiment("9-try", "ablations", (0,), "9", {"learning_rate": 0.01, "epochs": 2}),
+    Experiment("10-try", "ablations", (0,), "10", {"rotations": (6.9, 0.0), "epochs": 2}),
+    Experiment("4-rate", "ablations", FIVE, "4", {"learning_rate": 0.02}),
     # Ideas asked for the log alone, after the finals: they choose nothing.
     trial("small-trial-recipe-size-12", SMALL, "12 channels, not 14", {"channels": (12, 12, 12)}),
     trial("small-trial-recipe-size-10", SMALL, "10 channels, not 14", {"channels": (10, 10, 10)}),

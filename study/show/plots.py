@@ -59,9 +59,9 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
     own = run.test_accuracy
     axes.plot(range(1, len(own) + 1), own, "o-", color=VERMILION, label=label)
     target_line(axes, TARGET_ACCURACY)
-    there = lows[min(len(own), len(lows)) - 1]  # the band at the last epoch stays in view
-    bottom = min(95, math.floor(min(own[-1], there)))
-    axes.set(xlabel="epoch", ylabel=f"test accuracy, % (from {bottom} on)", ylim=(bottom, 100))
+    bottom = math.floor(min([*own, *lows[: len(own)]]))  # the axes fit the run
+    axes.set(xlabel="epoch", xlim=(0.8, len(own) + 0.2), xticks=range(1, len(own) + 1))
+    axes.set(ylabel=f"test accuracy, % (axis from {bottom})", ylim=(bottom, 100))
     axes.legend(frameon=False, loc="lower right")
     return figure
 
