@@ -40,7 +40,7 @@ lab: env  ## open the notebooks in JupyterLab
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks
 	$(PY) -m study.sweep --seeds 0 --store $(BUILD)/records
-	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb
+	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb appendix/*.ipynb
 	$(PY) -m nbconvert --log-level WARN --to html --template $(TEMPLATE) $(BUILD)/notebooks/*.ipynb
 	$(PY) -m study.verdict --records $(BUILD)/records
 	@echo "The pages of this run: $(BUILD)/notebooks/*.html"
@@ -55,7 +55,7 @@ unit: env
 	$(PY) -m pytest $(CORES) tests --ignore tests/browser
 
 nbval: env
-	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=600 notebooks
+	$(PY) -m pytest $(CORES) --nbval --nbval-cell-timeout=600 notebooks appendix
 
 site: $(ENV)/site  ## build the study as pages, with a page to draw on, into build/site
 	$(PY) -m tools.site
@@ -84,7 +84,7 @@ mutants: env  ## plant bugs, and check that a named test catches each
 
 notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed
 	rm -rf $(BUILD)/runs
-	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.record_timing=False --inplace notebooks/*.ipynb
+	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.record_timing=False --inplace notebooks/*.ipynb appendix/*.ipynb
 	$(PY) -m tools.pages
 
 clean:  ## remove the environment, the runs of `make run` and caches; committed records stay

@@ -1,7 +1,5 @@
 """Sphinx settings of the site; `make site` builds it."""
 
-import json
-
 project = "MNIST under 8,000 parameters"
 author = copyright = "the study's authors"
 extensions = ["myst_nb"]
@@ -24,19 +22,3 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
 }
-
-
-def fold_code(app, docname, content):
-    """Give every code cell of a notebook the tag by which myst-nb folds its code."""
-    if not docname.startswith("notebooks/"):
-        return
-    book = json.loads(content[0])
-    for cell in book["cells"]:
-        if cell["cell_type"] == "code":
-            cell["metadata"].setdefault("tags", []).append("hide-input")
-    content[0] = json.dumps(book)
-
-
-def setup(app):
-    """Sphinx's hook."""
-    app.connect("source-read", fold_code)

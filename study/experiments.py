@@ -169,7 +169,7 @@ QUEUE: tuple[Experiment, ...] = (
     # Squeeze-and-Excitation for real, against as many parameters (within 4) spent on channels.
     Experiment("10-gates", "ablations", TEN, "10-final", {"squeeze_excitation": 4}),
     Experiment("10-wider", "ablations", TEN, "10-final", {"edges": (12, 12), "late": (10, 13)}),
-    # What the notebooks' "Try it" cells change: two epochs of one seed; and five seeds of another rate.
+    # The exercises of the notebooks ("Try it"): two epochs of one seed; and five seeds of another rate.
     Experiment("1-try", "ablations", (0,), "1", {"learning_rate": 0.1, "epochs": 2}),
     Experiment("2-try", "ablations", (0,), "2", {"squeeze_1": 16, "epochs": 2}),
     Experiment("3-try", "ablations", (0,), "3", {"edges": (5, 6), "epochs": 2}),

@@ -13,7 +13,8 @@ ADDRESS = "https://github.com/someone/mnist-under-8k"
 
 @pytest.fixture
 def project(tmp_path):
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for folder in ("notebooks", "appendix"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path

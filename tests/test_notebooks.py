@@ -17,7 +17,7 @@ from study.runs import recorded
 from utils.data import ROOT
 
 STEPS = {"1_skeleton": [1, 2, 3], "2_efficiency": [4, 5, 6, 7], "3_augmentation_lr": [8, 9, 10]}
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
+NOTEBOOKS = sorted(ROOT.glob("[na][op]*/[!.]*.ipynb"))  # notebooks/ and appendix/
 CONTROLS = sorted((ROOT / "tests" / "notebooks").glob("*.ipynb"))
 MARKER = re.compile(r"#\s*(?:NBVAL|PYTEST_VALIDATE)_\w+")
 KNOWN = r"\s*# NBVAL_(IGNORE_OUTPUT|CHECK_OUTPUT|RAISES_EXCEPTION|SKIP)\s*"

@@ -24,9 +24,9 @@ def stamp(address: str, root: Path = ROOT) -> None:
         raise ValueError(f"the address must look like https://github.com/OWNER/NAME, not {address}")
     address, badges = found[1] or found[2], {}
     host, _, repository = address.partition("github.com/")
-    for path in sorted((root / "notebooks").glob("[!.]*.ipynb")):
+    for path in sorted(root.glob("[na][op]*/[!.]*.ipynb")):  # notebooks/ and appendix/
         image = f"![Open {path.name} in Colab]({COLAB}/assets/colab-badge.svg)"
-        link = f"{COLAB}/github/{repository}/blob/main/notebooks/{path.name}"
+        link = f"{COLAB}/github/{repository}/blob/main/{path.relative_to(root).as_posix()}"
         badges[path] = f"[{image}]({link})" if host == "https://" else ""
     badges[root / "README.md"] = " ".join(badges.values())
     for path, badge in badges.items():

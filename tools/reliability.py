@@ -112,7 +112,7 @@ def tests() -> dict[str, dict[str, int | str]]:
     """
     pages.main()  # a test compares the pages with the counts so far
     counts = Counter(passed=0, failed=0)
-    notebooks = ["--nbval", "--nbval-cell-timeout=600", "notebooks"]
+    notebooks = ["--nbval", "--nbval-cell-timeout=600", "notebooks", "appendix"]
     for arguments in (["tests", "--ignore", "tests/browser"], notebooks):
         command = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *arguments]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -32,6 +32,7 @@ PAGES = (
     "LICENSE",
     "models.py",
     "notebooks/*.ipynb",
+    "appendix/*.ipynb",
     "docs/*",
     "benchmarks/README.md",
     "data/README.md",
@@ -155,6 +156,7 @@ def sources(draw: bool) -> None:
 def contents(draw: bool) -> str:
     """The table of contents, hidden at the end of the first page."""
     steps = sorted(f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("[!.]*.ipynb"))
+    steps.append("appendix/beyond_the_ten")
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n{chr(10).join(names)}\n```\n"
         for caption, names in (("The study", ["draw"] * draw + steps), ("More", MORE))
