@@ -6,12 +6,11 @@ import pytest
 from study import trials
 from study.experiments import EXPERIMENTS, TRIALS
 from study.runs import recorded
-from study.show.tables import performance_log
 from study.statistics import runs_meeting_brief
 from study.store import STUDY
 from study.thresholds import GAIN, LOWEST_OF_A_FINAL, MAX_EPOCHS
 from study.trials import outcome, outcomes, score
-from tools.pages import goals_table
+from tools.pages import goals_table, performance_log
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
@@ -108,4 +107,4 @@ def test_a_base_comes_before_its_trials_and_gains_nothing():
     assert base.name == first.trial.base == "10-trial-base"
     assert str(base) == ""
     assert str(first).startswith(("+", "-"))
-    assert performance_log("10-trial-").splitlines()[2].startswith("| the base | 6,022 |")
+    assert performance_log().splitlines()[2].startswith("| the base | 6,022 |")

@@ -21,7 +21,7 @@ from study.published import PUBLIC
 from study.records import Record, count_parameters
 from study.runs import recorded
 from study.show import plots, sizes
-from study.show.tables import LADDER, markdown, performance_log, table
+from study.show.tables import LADDER, markdown, table
 from study.statistics import brief_met, final_test, runs_meeting_brief, verdict
 from study.store import STUDY, load_all
 from study.thresholds import BEST_GOAL, LOWEST_OF_A_FINAL, RUNS_GOAL, SIZE_GOALS
@@ -115,6 +115,19 @@ def statements_table() -> str:
         for f in FINDINGS
     ]
     return markdown(("finding", "statement", "effect of", "stated"), rows, left=4)
+
+
+def performance_log() -> str:
+    """Markdown: one line per idea of the trials, failures too."""
+    rows = []
+    for found in trials.outcomes():
+        trial, size = found.trial, f"{found.parameters:,}"
+        figures = f"{found.score:.2f}", f"{found.lowest:.3f}", str(found), found.gain.n
+        taken = "yes" if trial.taken else ""
+        rows.append((trial.idea, size, found.name, trial.base, *figures, taken))
+    columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
+               "gain, points", "seeds", "taken")  # fmt: skip
+    return markdown(columns, rows)
 
 
 def goals_table(finals: dict[str, list[Record]]) -> str:

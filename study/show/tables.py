@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 
 from models import Config
-from study import trials
 from study.experiments import kind_of
 from study.published import PUBLISHED, Published
 from study.records import Record
@@ -114,17 +113,4 @@ def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> st
         rows.append((model, f"{quoted:.2f}", ours, best.n, lies, *both))
     columns = ("model", "published best %", "our best epochs, its recipe %", "seeds",
                "published lies", "best, as described %", "final, as described %")  # fmt: skip
-    return markdown(columns, rows)
-
-
-def performance_log(prefix: str = "") -> str:
-    """Markdown: one line per idea, failures too, of the trials whose name begins with `prefix`."""
-    rows = []
-    for found in trials.outcomes(prefix):
-        trial, size = found.trial, f"{found.parameters:,}"
-        figures = f"{found.score:.2f}", f"{found.lowest:.3f}", str(found), found.gain.n
-        taken = "yes" if trial.taken else ""
-        rows.append((trial.idea, size, found.name, trial.base, *figures, taken))
-    columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
-               "gain, points", "seeds", "taken")  # fmt: skip
     return markdown(columns, rows)
