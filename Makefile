@@ -35,7 +35,7 @@ $(ENV)/installed: requirements.lock
 	@touch $@
 
 lab: env  ## open the notebooks in JupyterLab
-	cd notebooks && ../$(PY) -m jupyter lab
+	$(PY) -m jupyter lab
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks

@@ -1,9 +1,9 @@
 """The ten networks of the study in plain PyTorch: one frozen config, one body, ten deltas.
 
-Every entry of `MODELS` is its predecessor with one idea changed, so that a reader compares two
-lines instead of two classes. All ten read [N, 1, 28, 28] images and return [N, 10]
-log-probabilities. Beyond the ten there is a second body, `SeparableNetwork`, which does more with
-fewer parameters. This file imports nothing of the project: copy it into your own.
+Every entry of `MODELS` is the previous one with a few fields changed, so that a reader compares
+two lines instead of two classes; 8 and 9 change only the training. All ten read [N, 1, 28, 28]
+images and return [N, 10] log-probabilities. Beyond the ten there is a second body,
+`SeparableNetwork`. This file imports nothing of the project: copy it into your own.
 """
 
 from collections import OrderedDict
@@ -35,9 +35,9 @@ class NetworkConfig:
     head: str = "conv6x6"  # "conv6x6": one big convolution; "gap": 6x6 average pool, then 1x1
     batch_norm: tuple[int, ...] = ()  # which of the 3x3 convolutions 1..6 it follows
     dropout: float = 0.0  # probability per element, after each 3x3 convolution but the last
-    # No model of the ten has these; experiments beside them do.
+    # Not used by the ten; other experiments set these.
     activation: str = "relu"  # or "silu" or "hardswish", after every convolution but the head's
-    squeeze_excitation: int = 0  # channels within a gate after each pair of 3x3s; 0 for no gates
+    squeeze_excitation: int = 0  # hidden channels of a gate after each pair of 3x3s; 0 for none
 
     def __post_init__(self):
         pairs, normed = ("edges", "middle", "late"), self.batch_norm
@@ -161,8 +161,8 @@ class SeparableConfig:
     channels: tuple[int, int, int]  # at 28x28, 14x14 and 7x7
     blocks: tuple[int, int, int] = (1, 3, 3)  # how many at each size
     activation: str = "silu"  # or "relu" or "hardswish"
-    inner_norm: bool = True  # batch norm between the two convolutions of a block, too
-    skip: bool = False  # a block that keeps the number of channels adds its input to its output
+    inner_norm: bool = True  # also batch norm between the depthwise and the 1x1 convolution
+    skip: bool = False  # residual connection in blocks that keep the number of channels
 
     def __post_init__(self):
         _check_counts(self, "channels", 3)
@@ -214,7 +214,7 @@ class SeparableNetwork(nn.Module):
         return nn.Sequential(*map(self._block, widths[:-1], widths[1:]))
 
     def _block(self, inputs: int, outputs: int) -> nn.Sequential:
-        """Space, then channels."""
+        """A depthwise 3x3 convolution, then a 1x1 convolution."""
         inner = [nn.BatchNorm2d(inputs)] if self.config.inner_norm else []
         kind = Skip if self.config.skip and inputs == outputs else nn.Sequential
         return kind(
@@ -253,7 +253,8 @@ MODELS[5] = replace(MODELS[4], batch_norm=(1, 2, 3, 4, 6), dropout=0.01)
 MODELS[6] = replace(MODELS[5], head="gap")
 MODELS[7] = replace(MODELS[6], middle=(16, 16), late=(12, 12), batch_norm=EVERY_3X3)
 # Step 3, augmentation and learning rate: 8 and 9 change how the network is trained, which is in
-# utils/recipes.py: 8 rotates the images, 9 rotates them further and lowers the learning rate.
+# utils/recipes.py: 8 rotates the images; 9 rotates them further, and its learning rate starts
+# higher and falls on a plateau.
 MODELS[8] = MODELS[7]
 MODELS[9] = MODELS[8]
 MODELS[10] = replace(MODELS[9], middle=(12, 12), squeeze_2=10, late=(10, 12))  # trained as 9 is

@@ -5,5 +5,5 @@ import os
 
 try:
     getpass.getuser()
-except (KeyError, OSError):  # a container's user without a name; torch's optimizers ask for it
+except (KeyError, OSError):  # in a container a user may have no name; torch's optimizers ask for it
     os.environ["LOGNAME"] = "nobody"

@@ -29,9 +29,10 @@ def sample_affine(
     for limit in recipe.rotations:
         angle = angle + uniform(limit)
     angle, shear = torch.deg2rad(angle), torch.deg2rad(uniform(recipe.shear))
-    zoom = 1 / (1 + uniform(recipe.scale))
+    inverse_zoom = 1 / (1 + uniform(recipe.scale))
     shift_x, shift_y = uniform(2 * recipe.translate), uniform(2 * recipe.translate)
-    cos, sin, tan = angle.cos() * zoom, angle.sin() * zoom, shear.tan()
+    cos, sin = angle.cos() * inverse_zoom, angle.sin() * inverse_zoom
+    tan = shear.tan()
     rows = (cos, cos * tan - sin, shift_x), (sin, sin * tan + cos, shift_y)
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 

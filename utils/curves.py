@@ -1,4 +1,4 @@
-"""How a run went: loss and accuracy against the epoch, each seed thin, their mean thick."""
+"""Learning curves: a thin line per seed, a thick line for their mean."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def curves(
         axis.set(xlabel="epoch", xticks=[1, *range(5, len(histories[0]) + 1, 5)])
     _loss_axis(axes[0, 0], histories)
     last = min(min(h[-1].test_accuracy, h[-1].train_accuracy) for h in histories)
-    bottom = min(97, math.floor(last))  # the first epochs may leave the picture, the last may not
+    bottom = min(97, math.floor(last))  # early epochs may be clipped, the last never
     axes[0, 1].set(ylabel=f"accuracy, % (axis from {bottom})", ylim=(bottom, 100))
     if target is not None:
         target_line(axes[0, 1], target)
@@ -58,7 +58,7 @@ def _mean_line(axis, histories: Sequence[History], field: str, colour: str, labe
 
 
 def _loss_axis(axis, histories: Sequence[History]) -> None:
-    """A logarithmic axis with the halves and decades that a reader knows."""
+    """A logarithmic axis with ticks at 1, 0.5, 0.2, 0.1 and so on."""
     losses = [loss for h in histories for row in h for loss in (row.train_loss, row.test_loss)]
     axis.set(ylabel="loss, nats", yscale="log")
     axis.set_yticks(LOSS_TICKS, map(str, LOSS_TICKS))

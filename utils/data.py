@@ -1,4 +1,4 @@
-"""MNIST: locate -> verify -> tensors; splits for fitting, deciding and measuring.
+"""MNIST: find, verify and load; train, validation and test splits.
 
 The four canonical files travel with the project, so nothing needs a network. They are read in
 memory, and their content is verified by SHA-256 every time.
@@ -57,10 +57,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Both halves of an MNIST-like data set, with the checksum that identifies it."""
+    """Training and test images of an MNIST-like data set, with the checksum that identifies it."""
 
     train: Split  # everything one may train on, in file order
-    test: Split  # only ever measured
+    test: Split  # used for evaluation only
     checksum: str  # SHA-256 over the four files' checksums, 64 hex digits
 
     @property
@@ -79,9 +79,9 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
     Raises:
         DataError: if files are missing, damaged, or not 28x28 IDX images with labels 0..9.
     """
-    # A relative $MNIST_ROOT lies in the project, wherever a notebook runs.
+    # A relative $MNIST_ROOT is relative to the project, not to the notebook.
     root = root or ROOT / os.path.expanduser(os.environ.get("MNIST_ROOT") or "data")
-    root = Path(os.path.abspath(os.path.expanduser(root)))  # resolve() raises where links loop
+    root = Path(os.path.abspath(os.path.expanduser(root)))  # resolve() raises on circular links
     try:
         folders = [root / "MNIST" / "raw", root / "raw", root, *sorted(root.glob("*/raw"))]
         paths = next(filter(None, map(_files, folders)), None)

@@ -13,7 +13,7 @@ from pydantic import Field
 import fast
 from utils.validation import Positive, checked, first_line
 
-ENGINE_VERSION = 2  # raised whenever the same run would give other numbers; part of every key
+ENGINE_VERSION = 2  # increased when a code change alters results; part of every key
 # Weights and dropout draw from torch's global generator, and torch's settings belong to the whole
 # process: two runs in two threads would disturb each other, so one waits for the other.
 _ONE_AT_A_TIME = threading.RLock()
@@ -21,9 +21,9 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @checked
 class Engine:
-    """Settings that decide the last bits of a result, and how long it takes.
+    """Settings that affect speed and rounding, not the method.
 
-    One thing more does: on a CPU, the compiled augmentation runs wherever Numba does.
+    Compiled augmentation is not one of them: it runs on any CPU that has Numba.
     """
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda|mps)(:\d+)?$")] = "cpu"
@@ -31,7 +31,7 @@ class Engine:
     threads: Positive = 1  # of the CPU
     layout: Literal["contiguous", "channels_last"] = "contiguous"  # memory format of activations
     fused: bool = False  # CPU only: the compiled layers of fast/, not torch's own
-    graph: Literal[False] = False  # of an idea given up; every record names it
+    graph: Literal[False] = False  # unused; kept because existing records contain it
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -78,10 +78,10 @@ def reference_engine() -> Engine:
 
 @contextlib.contextmanager
 def exclusive(engine: Engine) -> Iterator[None]:
-    """Compute by `engine` alone, one run at a time, whatever the caller has set.
+    """Run with these settings, one run at a time; restore torch's global state afterwards.
 
-    Random state, default dtype and device, threads, gradient mode and autocast are put back
-    afterwards. A context is entered only where it changes something: each costs every call time.
+    That is random state, default dtype and device, threads, gradient mode and autocast. A context
+    is entered only where it changes something, since entering one takes time.
     """
     kind = torch.device(engine.device).type
     with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from utils.figures import BLACK, BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILIO
 from utils.layers import LayerRow, layer_rows
 
 MARKS = {"batch norm": GREEN, "dropout": PURPLE}  # strips in a block
-TALLEST, WIDEST = 64, 28  # channels and pixels that fill a diagram's column
+MAX_CHANNELS, MAX_SIDE = 64, 28  # channels and pixels that fill a column's width and height
 
 
 def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
@@ -71,7 +71,7 @@ def _said(block: LayerRow) -> str:
 
 def _draw(axes, x: int, block: LayerRow, colour: str) -> None:
     channels, side, _ = block.output
-    width, height = 0.08 + 0.84 * min(1, channels / TALLEST), 0.1 + 0.9 * side / WIDEST
+    width, height = 0.08 + 0.84 * min(1, channels / MAX_CHANNELS), 0.1 + 0.9 * side / MAX_SIDE
     axes.add_patch(Rectangle((x - width / 2, 0), width, height, facecolor=colour, edgecolor=BLACK))
     for place, (word, mark) in enumerate(MARKS.items()):
         if word in block.layer:

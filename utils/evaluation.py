@@ -11,7 +11,7 @@ from utils.augmentation import normalise
 from utils.device import Engine, exclusive
 from utils.validation import short_repr
 
-CPU_BATCH, ACCELERATOR_BATCH = 200, 5_000  # images; no effect on the figures
+CPU_BATCH, ACCELERATOR_BATCH = 200, 5_000  # images; the results do not depend on it
 
 
 def predict(
@@ -19,11 +19,11 @@ def predict(
 ) -> Tensor:
     """Log-probabilities [N, 10], float32 on the CPU, of images [N, 28, 28] or [N, 1, 28, 28].
 
-    Computed in float32 on the network's device, whatever it was trained in and the caller has set.
+    Always in float32 on the network's device, whatever the training precision and global settings.
 
     Args:
         network: its mode is set to evaluation.
-        images: raw pixels, uint8 or floats 0..1, ink high; they are normalised here.
+        images: raw pixels, uint8 or floats 0..1, strokes bright; they are normalised here.
         statistics: mean and std of the pixels on the scale 0..1, as in `utils.training.Trained`.
 
     Raises:
@@ -32,7 +32,7 @@ def predict(
     network.eval()
     images = raw_pixels(images)
     device = next(network.parameters()).device
-    size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # where every launch costs
+    size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # fewer kernel launches
     engine = Engine(str(device), threads=torch.get_num_threads())
     with exclusive(engine), torch.inference_mode():
         parts = [

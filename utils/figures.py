@@ -1,6 +1,6 @@
-"""How every figure looks: Okabe-Ito colours, white ground, the message in the title, a text for it.
+"""Style of all figures: Okabe-Ito colours, white background, message as title, alternative text.
 
-The modules beside this one draw: what they return as a figure, `show` displays.
+Other modules create figures; `show` displays them.
 """
 
 import base64
@@ -16,7 +16,7 @@ from PIL import Image
 # Okabe and Ito's palette, distinct in all common forms of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#999999"  # of what is compared with
+GREY = "#999999"  # for baselines
 
 INK = "gray_r"  # a digit dark on white
 # Blue is above zero and vermilion below, white is zero.
@@ -72,7 +72,7 @@ def sized(width: float, height: float, title: str, alt: str):
 
 
 def grid(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
-    """As `panels`, of images: without frames."""
+    """Like `panels`, for images: axes hidden."""
     figure, axes = panels(rows, columns, size, title, alt)
     for axis in axes.flat:
         axis.axis("off")

@@ -30,7 +30,7 @@ class LayerRow:
 
     @property
     def spatial(self) -> bool:
-        """Whether it is a convolution or a pool: what a diagram shows as a block."""
+        """Whether it is a convolution, a pool or a gate: what a diagram shows as a block."""
         return self.layer.startswith(("conv", "depthwise", "max", "average", "gate"))
 
     def followed_by(self, after: "LayerRow") -> "LayerRow":
@@ -71,7 +71,7 @@ def layer_rows(config: Config) -> list[LayerRow]:
 def _window(info: LayerInfo) -> tuple[int, int]:
     """Kernel size and stride of a layer; 1 and 1 if it works on single pixels."""
     layer = info.module
-    if isinstance(layer, nn.AdaptiveAvgPool2d):  # a gate's: it sees its whole input, and scales it
+    if isinstance(layer, nn.AdaptiveAvgPool2d):  # of a gate: it averages its whole input
         return info.input_size[-1], 1
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return 1, 1

@@ -25,13 +25,13 @@ class Recipe:
 
     _: KW_ONLY
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01  # the first value
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01  # initial
     momentum: UnitInterval = 0.9  # SGD only
     nesterov: bool = False  # SGD only
     weight_decay: NotNegative = 0.0
     batch_size: Positive = 128  # images
     epochs: Positive = 15
-    # "linear" falls to 0 at the last step, "step" decays after the milestones, "plateau" where
+    # "linear" falls to 0 after the last step, "step" decays after the milestones, "plateau" where
     # the validation loss stops falling. "plateau on test" replicates the original's mistake: it
     # reads the test loss.
     schedule: Literal["constant", "plateau", "plateau on test", "step", "linear"] = "constant"
@@ -47,7 +47,7 @@ class Recipe:
     calm_epochs: Annotated[int, Field(ge=0)] = 0  # the last, whose augmentation is scaled by `calm`
     calm: UnitInterval = 1 / 3
     ema_decay: UnitInterval = 0.0  # per step; the EMA of the weights is measured; 0 for none
-    ema_warmup: Literal[False] = False  # of an idea given up; every record names it
+    ema_warmup: Literal[False] = False  # unused; kept because existing records contain it
     validation: bool = False  # hold training images out, and measure on them
     held_out: Annotated[int, Field(ge=1, lt=60_000)] = VALIDATION_IMAGES  # images, for validation
 

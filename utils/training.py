@@ -1,7 +1,7 @@
 """The only training loop of the project: `fit` is a pure function of its arguments.
 
 Images stay uint8 and on the device; a batch is indexed, augmented and normalised there. No step
-waits for the device: losses and correct answers add up in tensors that are read once per epoch.
+waits for the device: losses and correct answers add up in tensors that are read after the epoch.
 """
 
 import copy
@@ -79,7 +79,7 @@ def fit(
 ) -> Trained:
     """Train one network by one recipe; on a CPU the same arguments give the same bits.
 
-    Bit for bit holds on one machine with one `Engine`; CUDA's kernels may sum in another order.
+    Bit for bit holds on one machine with one `Engine`; on CUDA the rounding may differ.
     The test set is measured at the end of each epoch and used for nothing else, but by the schedule
     "plateau on test"; `measure_test=False` leaves it out.
 
@@ -87,7 +87,7 @@ def fit(
         config: the network.
         recipe: how to train it.
         data: from `utils.data.load_mnist`.
-        seed: of initial weights, order of batches, augmentation and dropout.
+        seed: for the initial weights, batch order, augmentation and dropout.
         engine: where to compute; default `best_engine()`.
         measure_test: whether to measure the test split after each epoch.
         report: called with each finished epoch.
@@ -108,7 +108,7 @@ def fit(
         _check_sizes(recipe, train, validation, test)
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
-        validation, test = (  # labels stay on the CPU, where answers are compared
+        validation, test = (  # labels stay on the CPU, where predictions are compared with them
             split and Split(split.images.to(engine.device), split.labels)
             for split in (validation, test)
         )
@@ -131,7 +131,7 @@ class Trainer:
         self.generator = torch.Generator(engine.device).manual_seed(seed)
         self.network = build(config)
         self.make_batch = batch
-        # The one place where compiled code comes in, at the same results up to rounding.
+        # Compiled layers and augmentation are switched on here alone; results agree up to rounding.
         if engine.fused:
             fast.fuse(self.network)
         if recipe.augments and engine.device.startswith("cpu") and fast.usable():
@@ -184,7 +184,9 @@ class Trainer:
             self.set_rate((epoch - 1) * self.steps_per_epoch + step)
             chosen = slice(step * size, (step + 1) * size)
             losses.append(self.step(order[chosen], None if matrices is None else matrices[chosen]))
-        finite = torch.stack(losses).isfinite()  # the epoch's one wait for the device
+        finite = torch.stack(
+            losses
+        ).isfinite()  # the first time in the epoch that the CPU waits for the device
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
             raise NonFiniteLossError(f"loss is not finite at epoch {epoch}, step {step}; {REMEDY}")
@@ -200,9 +202,9 @@ class Trainer:
         )
         with self.engine.autocast():
             log_probabilities = self.network(images).float()
-        torch.clear_autocast_cache()  # an outer autocast would keep last step's weights
-        # The same number as nll_loss, as a second log-softmax changes nothing but the last bits;
-        # those are in every record, so it stays.
+        torch.clear_autocast_cache()  # else an outer autocast would reuse old weights
+        # cross_entropy applies log_softmax a second time, which changes only rounding. nll_loss
+        # would do, but would no longer match the records bit for bit.
         loss = F.cross_entropy(log_probabilities, labels)
         for parameter in self.parameters:
             parameter.grad = None  # zero_grad, without its bookkeeping

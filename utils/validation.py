@@ -1,4 +1,4 @@
-"""Dataclasses whose values are checked strictly; a wrong one is an error of one line.
+"""Strictly checked dataclasses; errors are one line.
 
 pydantic checks types, ranges and unknown fields. Nothing is converted but whole numbers to floats
 (15 and 15.0 are one value) and, where a field allows it, lists to tuples.
@@ -17,7 +17,7 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
-CoerceTuple = Strict(False)  # of a tuple: a list is accepted
+CoerceTuple = Strict(False)  # accept a list for a tuple
 
 T = TypeVar("T")
 _adapter = functools.cache(TypeAdapter)
@@ -63,7 +63,7 @@ def check(kind: type[T], value: T, name: str) -> T:
 def one_line(error: ValidationError, name: str, fields: list[str] = ()) -> str:
     """The first fault that pydantic found: where, what is allowed, what was given.
 
-    A place that is a number, as of a positional argument, is named by `fields`.
+    Positional arguments, which pydantic numbers, are named from `fields`.
     """
     first = error.errors(include_url=False)[0]
     loc = list(first["loc"])
