@@ -38,6 +38,7 @@ LOCAL = {
     "distributed.worker.memory.terminate": False,
     # What watches the workers by the millisecond takes time from them.
     "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.worker-ttl": None,  # a suspended laptop's workers are not dead
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "1s",
     # This program reports what happens, also at Ctrl-C, which a terminal sends to workers, too.
