@@ -97,8 +97,8 @@ def tried(found, _):
     run, *others = found["4"]
     figure = plots.tried(run, others)
     band = figure.axes[0].collections[0].get_paths()[0].vertices
-    ends = [sorted({y for x, y in band if x == epoch}) for epoch in (2, 9)]
-    there = [[other.test_accuracy[epoch - 1] for other in others] for epoch in (2, 9)]
+    ends = [sorted({y for x, y in band if x == epoch}) for epoch in (1, 9)]
+    there = [[other.test_accuracy[epoch - 1] for other in others] for epoch in (1, 9)]
     own = {"your run": (VERMILION, series(run, "test_accuracy"))}
     return figure, [lines(figure.axes[0]), ends], [own, [(min(t), max(t)) for t in there]]
 

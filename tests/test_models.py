@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import ACTIVATIONS, EVERY_3X3, MODELS, NetworkConfig, SeparableConfig, build
+from models import ACTIVATIONS, MODELS, SeparableConfig, build
 from study.records import count_parameters
 from utils.data import ROOT
 from utils.layers import layer_rows
@@ -195,8 +195,3 @@ def test_with_skip_a_block_that_keeps_the_channels_adds_to_its_input():
         plain = torch.nn.Sequential(*block)(x)
         assert torch.equal(block(x), x + plain)
     assert type(network.at_7[0]) is torch.nn.Sequential  # 6 to 8 channels: nothing to add to
-
-
-def test_a_config_of_ones_own_builds():
-    own = NetworkConfig((8, 8), 8, (10, 12), 8, (8, 10), head="gap", batch_norm=EVERY_3X3)
-    assert sum(p.numel() for p in build(own).parameters()) == 4_116
