@@ -101,14 +101,6 @@ def python(code: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], check=False, **options)
 
 
-def test_another_models_file_earlier_on_the_path_is_named(tmp_path):
-    (tmp_path / "models.py").write_text("")
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    code = f"import sys; sys.path.insert(1, {str(ROOT)!r}); import utils"
-    last = python(code, cwd=tmp_path, env=clean).stderr.splitlines()[-1]
-    assert f"finds {tmp_path / 'models.py'}, expected {ROOT / 'models.py'}: put {ROOT} fi" in last
-
-
 def test_a_user_without_a_name_trains_like_any_other(small_root):
     """Containers have such users; torch asks for the name at its first optimizer."""
     pytest.importorskip("pwd")

@@ -15,19 +15,18 @@ from utils.training import fit, predict
 
 
 @contextlib.contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def float64():
+    torch.set_default_dtype(torch.float64)
     try:
         yield
-        assert torch.get_default_dtype() == dtype, "not put back"
+        assert torch.get_default_dtype() == torch.float64, "not put back"
     finally:
-        torch.set_default_dtype(before)
+        torch.set_default_dtype(torch.float32)
 
 
 SURROUNDINGS = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "float64": lambda: default_dtype(torch.float64),
+    "float64": float64,
     "no gradients": torch.no_grad,
     "inference": torch.inference_mode,
     "another device": lambda: torch.device("meta"),
@@ -38,8 +37,7 @@ SURROUNDINGS = {
 def alone(small):
     """What three seeds give with nothing around them; and what the first predicts."""
     runs = [fit(MODELS[9], RICH, small, seed) for seed in range(3)]
-    predicted = predict(runs[0].network, small.test.images, runs[0].statistics)
-    return runs, predicted
+    return runs, predict(runs[0].network, small.test.images, runs[0].statistics)
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
@@ -64,15 +62,14 @@ def test_runs_and_predictions_in_three_threads_are_those_of_one(small, alone):
     def work(seed):
         start.wait()
         run = fit(MODELS[9], RICH, small, seed)
-        network = runs[0].network
-        return run, [predict(network, small.test.images, runs[0].statistics) for _ in range(20)]
+        arguments = runs[0].network, small.test.images, runs[0].statistics
+        return run, [predict(*arguments) for _ in range(20)]
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # threads that meddle with each other shall meet
     try:
-        with default_dtype(torch.float64), ThreadPoolExecutor(3) as pool:
+        with float64(), ThreadPoolExecutor(3) as pool:
             results = list(pool.map(work, range(3)))
-            pool.shutdown()
     finally:
         sys.setswitchinterval(interval)
     assert [figures(run) for run, _ in results] == [figures(run) for run in runs]
@@ -84,6 +81,9 @@ def test_engine_choice(monkeypatch):
     assert best_engine("cpu", "float32").precision == "float32"
     assert best_engine("cpu").fused
     assert not reference_engine().fused
+    kind, _, name = processor(Engine()).partition(", ")  # as in a record
+    assert name
+    assert kind == processor_kind() != ""
     monkeypatch.setenv("MNIST_DEVICE", "cpu")
     assert best_engine().device == "cpu"
     with pytest.raises(ValueError, match=r"^engine.precision: .*'bfloat16', not 'float16'$"):
@@ -92,13 +92,6 @@ def test_engine_choice(monkeypatch):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here") as error:
             best_engine(device)
         assert "\n" not in str(error.value)
-
-
-def test_a_record_names_the_processor():
-    kind, _, name = processor(Engine()).partition(", ")
-    assert kind == processor_kind()
-    assert kind
-    assert name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -116,8 +109,7 @@ def test_engines_train_alike(mnist, precision, layout, fused):
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_accelerators_run_the_same_code(small, device):
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[device]:
+    if not getattr(torch, device).is_available():
         pytest.skip(f"no {device} here")
     run = fit(MODELS[9], RICH, small, 0, engine=best_engine(device))
     assert next(run.network.parameters()).device.type == "cpu"

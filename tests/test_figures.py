@@ -2,6 +2,7 @@
 
 import base64
 import io
+from unittest.mock import Mock
 
 import numpy
 import pytest
@@ -25,7 +26,6 @@ from utils.figures import BLUE, GREY, ORANGE, SKY, VERMILION, show
 from utils.recipes import RECIPES
 
 PIXELS = 0.13, 0.31  # statistics for networks that are not trained
-CONFIGS = [MODELS[6], SeparableConfig((6, 8, 8))]
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +33,17 @@ def found():
     return recorded(["1", "3", "4", "6", "9", "9-final", "10"], [STUDY])
 
 
-@pytest.fixture
-def check():
+def check(figure):
     """What holds for every figure: white, titled, with an alternative text and named axes."""
-
-    def checked(figure):
-        figure.canvas.draw()
-        assert figure.get_facecolor() == (1, 1, 1, 1)
-        assert figure.get_suptitle().replace("\n", " ") in figure.alt
-        assert figure.get_size_inches()[0] <= 8  # legible on a phone
-        named = [a for a in figure.axes if a.axison and len(a.get_xticks())]
-        assert all(axes.get_xlabel() for axes in named)
-        assert any(axes.get_ylabel() or axes.get_yticklabels() for axes in named) or not named
-        pyplot.close(figure)
-        return figure
-
-    return checked
+    figure.canvas.draw()
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    assert figure.get_suptitle().replace("\n", " ") in figure.alt
+    assert figure.get_size_inches()[0] <= 8  # legible on a phone
+    named = [a for a in figure.axes if a.axison and len(a.get_xticks())]
+    assert all(axes.get_xlabel() for axes in named)
+    assert any(axes.get_ylabel() or axes.get_yticklabels() for axes in named) or not named
+    pyplot.close(figure)
+    return figure
 
 
 def lines(axes) -> dict:
@@ -59,24 +54,20 @@ def lines(axes) -> dict:
 
 def points(axes) -> list[tuple]:
     """(x, y, colour of the face) of every dot, as they were drawn."""
-    dots = [each for each in axes.collections if len(each.get_offsets())]
-    return [
-        (*place, to_hex(face, keep_alpha=False).upper())
-        for each in dots
-        for place, face in zip(
-            each.get_offsets(),
-            numpy.resize(each.get_facecolor(), (len(each.get_offsets()), 4)),
-            strict=True,
-        )
-    ]
+    found = []
+    for dots in axes.collections:
+        places = dots.get_offsets()
+        faces = numpy.resize(dots.get_facecolor(), (len(places), 4))
+        found += [(*p, to_hex(face).upper()) for p, face in zip(places, faces, strict=True)]
+    return found
 
 
 def bars(axes) -> list[tuple]:
     """(middle, height, colour) of every bar."""
-    return [
-        (bar.get_x() + bar.get_width() / 2, bar.get_height(), to_hex(bar.get_facecolor()).upper())
-        for bar in axes.patches
-    ]
+    found = (
+        (b.get_x() + b.get_width() / 2, b.get_height(), b.get_facecolor()) for b in axes.patches
+    )
+    return [(middle, height, to_hex(colour).upper()) for middle, height, colour in found]
 
 
 def seen(figure) -> list:
@@ -84,46 +75,42 @@ def seen(figure) -> list:
     return [axes.images[0].get_array() for axes in figure.axes if axes.images]
 
 
-def numbered(values, start=1):
-    return list(enumerate(values, start))
+def series(run, field):
+    return [(row.epoch, getattr(row, field)) for row in run.history]
 
 
 def curves(found, _):
     run, old = found["4"][0], found["3"][0]
     figure = plots.curves([run], [old])
-    expected = []
-    for kind in ("loss", "accuracy"):
-        train, test = (
-            [getattr(row, f"{s}_{kind}") for row in run.history] for s in ("train", "test")
-        )
-        before = [getattr(row, f"test_{kind}") for row in old.history]
-        expected.append(
-            {
-                "model 3, test": (GREY, numbered(before)),
-                "train": (ORANGE, numbered(train)),
-                "test": (BLUE, numbered(test)),
-            }
-        )
+    expected = [
+        {
+            "model 3, test": (GREY, series(old, f"test_{kind}")),
+            "train": (ORANGE, series(run, f"train_{kind}")),
+            "test": (BLUE, series(run, f"test_{kind}")),
+        }
+        for kind in ("loss", "accuracy")
+    ]
     return figure, list(map(lines, figure.axes)), expected
 
 
 def tried(found, _):
-    run, others = found["4"][0], found["4"][1:]
+    run, *others = found["4"]
     figure = plots.tried(run, others)
     band = figure.axes[0].collections[0].get_paths()[0].vertices
-    ends = [(min(y for x, y in band if x == e), max(y for x, y in band if x == e)) for e in (1, 9)]
-    there = [[other.test_accuracy[e - 1] for other in others] for e in (1, 9)]
-    own = {"your run": (VERMILION, numbered(run.test_accuracy))}
+    ends = [sorted({y for x, y in band if x == epoch}) for epoch in (1, 9)]
+    there = [[other.test_accuracy[epoch - 1] for other in others] for epoch in (1, 9)]
+    own = {"your run": (VERMILION, series(run, "test_accuracy"))}
     return figure, [lines(figure.axes[0]), ends], [own, [(min(t), max(t)) for t in there]]
 
 
 def ladder(found, _):
-    figure = plots.ladder({"4": found["4"][:1], "9": found["9"][:1]})
-    runs = [found["4"][0], found["9"][0]]
+    groups = {name: found[name][:1] for name in ("4", "9")}
+    figure = plots.ladder(groups)
     axes = figure.axes[0]
     last = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) == 5]
     dots = [dot for dot in points(axes) if dot[2] == BLUE]
-    expected = [[(i, accuracy) for accuracy in r.test_accuracy[-5:]] for i, r in enumerate(runs)]
+    accuracies = [runs[0].test_accuracy[-5:] for runs in groups.values()]
+    expected = [[(i, accuracy) for accuracy in each] for i, each in enumerate(accuracies)]
     return figure, [last, dots], [expected, [(*each[-1], BLUE) for each in expected]]
 
 
@@ -173,15 +160,13 @@ def augmented(_, mnist):
 
 
 @pytest.mark.parametrize("condition", robustness.CONDITIONS)
-def test_accuracy_under_a_condition_is_drawn(found, check, condition):
+def test_accuracy_under_a_condition_is_drawn(found, condition):
     runs = found["9-final"][:2]
     accuracies = robustness.accuracies({"9": found["9"][:1], "9-final": runs}, condition)
     drawn = lines(check(pictures.robustness(accuracies, condition)).axes[0])
     both = [each.accuracy[condition] for each in robustness.recorded_answers(runs)]
     expected = zip(robustness.CONDITIONS[condition], numpy.mean(both, 0), strict=True)
-    colour, line = drawn["9-final (n = 2)"]
-    assert colour == ORANGE
-    assert rounded(line) == rounded(expected)
+    assert rounded(drawn["9-final (n = 2)"]) == rounded((ORANGE, expected))
 
 
 def confusion(found, _):
@@ -201,9 +186,8 @@ def shared_mistakes(found, mnist):
     figure = pictures.shared_mistakes((n, missed, shared), mnist.test)
     indices = [index for index, *_ in shared]
     assert {i for i in set.union(*wrong) if sum(i in w for w in wrong) > 1.5} == set(indices)
-    captions = [axes.get_title() for axes in figure.axes if axes.images]
+    drawn = [axes.get_title().replace("*", "") for axes in figure.axes if axes.images]
     expected = [f"{int(mnist.test.labels[i])} as {a}, {s:.0%}" for i, s, a in shared]
-    drawn = [caption.replace("*", "") for caption in captions]
     return figure, [drawn, seen(figure)], [expected, mnist.test.images[indices]]
 
 
@@ -273,21 +257,19 @@ DRAWN = [
 
 
 @pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
-def test_what_is_drawn_is_the_data(draw, found, mnist, check):
+def test_what_is_drawn_is_the_data(draw, found, mnist):
     figure, drawn, expected = draw(found, mnist)
     check(figure)
     assert rounded(drawn) == rounded(expected)
 
 
-def test_a_frontier_on_other_data_has_nothing_public_beside_it(found, check):
+def test_a_frontier_on_other_data_has_nothing_public_beside_it(found):
     elsewhere = [altered(run, data_checksum="0123") for run in found["9"]]
-    labels = check(sizes.frontier({"9": elsewhere}, PUBLIC)).legends[0].texts
-    assert [label.get_text() for label in labels] == [
-        "ours: mean of the final epoch, 95 % interval"
-    ]
+    (label,) = check(sizes.frontier({"9": elsewhere}, PUBLIC)).legends[0].texts
+    assert label.get_text() == "ours: mean of the final epoch, 95 % interval"
 
 
-def test_every_model_has_a_diagram_and_the_change_is_orange(check):
+def test_every_model_has_a_diagram_and_the_change_is_orange():
     for model in MODELS:
         check(diagrams.diagram(model))
     blocks, old = diagrams._blocks(6), diagrams._blocks(5)
@@ -295,16 +277,15 @@ def test_every_model_has_a_diagram_and_the_change_is_orange(check):
     assert changed == [False] * 9 + [True, True]  # the head
     assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
     check(diagrams.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
-
-
-def test_a_separable_block_is_as_wide_as_its_output():
     blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
     outputs = [b.output for b in blocks if b.layer.startswith("depthwise")]
-    assert outputs == [(10, 28, 28), (14, 14, 14), (17, 7, 7)]
+    assert outputs == [(10, 28, 28), (14, 14, 14), (17, 7, 7)]  # as wide as the block's output
 
 
-@pytest.mark.parametrize(("config", "pixels"), zip(CONFIGS, (6 * 2, 7 * 4), strict=True))
-def test_a_class_activation_map_lies_over_its_pixels(mnist, check, config, pixels):
+@pytest.mark.parametrize(
+    ("config", "pixels"), [(MODELS[6], 6 * 2), (SeparableConfig((6, 8, 8)), 7 * 4)]
+)
+def test_a_class_activation_map_lies_over_its_pixels(mnist, config, pixels):
     network = build(config).eval()
     figure = check(look.class_activation(network, mnist.test.images[:2], PIXELS))
     left, right, bottom, top = figure.axes[0].images[1].get_extent()
@@ -312,15 +293,14 @@ def test_a_class_activation_map_lies_over_its_pixels(mnist, check, config, pixel
     assert left + right == 27  # its middle is the image's
 
 
-def test_class_activation_maps_sum_to_the_logits(mnist, found, check):
+def test_class_activation_maps_sum_to_the_logits(mnist, found):
     record, image = found["6"][0], mnist.test.images[:1]
     network = load_network(record)
     figure = check(look.class_activation(network, image, record.statistics))
     logits = look.outputs(network, {"head": network.head}, image, record.statistics)["head"]
-    best = zip(*(values[0].flatten().tolist() for values in logits.flatten(1).topk(2)), strict=True)
-    (most, first), (next_, second) = best
+    (most, less), (first, second) = (best.tolist() for best in logits.flatten().topk(2))
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [f"{first}, {most:+.1f}", f"next best: {second}, {next_:+.1f}"]
+    assert titles == [f"{first}, {most:+.1f}", f"next best: {second}, {less:+.1f}"]
 
 
 def test_stroke_lengths_by_hand():
@@ -331,15 +311,12 @@ def test_stroke_lengths_by_hand():
 
 
 def test_show_sends_the_figures_own_text(monkeypatch, found):
-    sent = []
-    monkeypatch.setattr(
-        "utils.figures.display", lambda content, raw, metadata: sent.append((content, metadata))
-    )
-    figure = plots.curves(found["1"])
+    figure, display = plots.curves(found["1"]), Mock()
+    monkeypatch.setattr("utils.figures.display", display)
     show(figure)
-    ((content, metadata),) = sent
+    (content,), options = display.call_args
     assert content["text/plain"] == figure.alt
-    assert metadata == {"image/png": {"alt": figure.alt}}
+    assert options["metadata"] == {"image/png": {"alt": figure.alt}}
     drawn = Image.open(io.BytesIO(base64.b64decode(content["image/png"]))).convert("RGB")
     figure.savefig(exact := io.BytesIO(), bbox_inches="tight")
     apart = ImageChops.difference(drawn, Image.open(exact).convert("RGB"))

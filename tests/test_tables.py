@@ -12,7 +12,7 @@ from study.show import tables
 from study.show.tables import LADDER, layer_table, replication_table, results
 from study.statistics import best_test, final_test, runs_meeting_brief, share_interval
 from study.store import STUDY
-from utils.device import ENGINE_VERSION
+from tests.test_statistics import altered
 from utils.layers import layer_rows
 
 
@@ -31,9 +31,13 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_layer_table_agrees_with_the_hand_count_layer_by_layer(config):
+    before = torch.get_rng_state()
     rows = layer_rows(config)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert rows[-1].output == (10, 1, 1)
     assert [row.by_hand for row in rows] == [row.parameters for row in rows]
-    assert sum(row.by_hand for row in rows) == count_parameters(config)
+    count = count_parameters(config)
+    assert f"| **total** |  |  | **{count:,}** | **{count:,}** | **" in layer_table(config)
 
 
 def test_multiplications_by_hand():
@@ -42,13 +46,10 @@ def test_multiplications_by_hand():
     assert layer_rows(MODELS[6])[0].multiplications == 9 * 10 * 28 * 28
 
 
-@pytest.mark.parametrize("model", [1, 9])
-def test_receptive_fields(model):
-    rows = layer_rows(MODELS[model])
-    fields = [row.receptive_field for row in rows if row.spatial]
-    gap = [32] if model == 9 else []
+@pytest.mark.parametrize(("model", "gap"), [(1, []), (9, [32])])
+def test_receptive_fields(model, gap):
+    fields = [row.receptive_field for row in layer_rows(MODELS[model]) if row.spatial]
     assert fields == [3, 5, 6, 6, 10, 14, 14, 18, 22, *gap, 32]
-    assert rows[-1].output == (10, 1, 1)
 
 
 def test_behind_a_gate_a_value_depends_on_the_whole_image():
@@ -70,25 +71,13 @@ def test_receptive_field_is_the_pixels_with_a_gradient():
     assert field == 14
 
 
-def test_layer_table_leaves_the_random_numbers_alone():
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    layer_table(MODELS[9])
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_results_show_ours_beside_the_published(found):
+def test_ours_stand_beside_the_published_and_on_other_data_beside_nothing(found):
     table = results(found["4"])
     assert "| parameters | 8,714 | 8,714 |" in table
     assert "99.29 % (epoch 14)" in table
     assert f"| **test accuracy** | **{final_test(found['4'])}** |" in table
-
-
-def test_results_on_other_data_stand_beside_nothing_published(found):
-    key = found["4"][0].run.key("e1")
-    other = [replace(found["4"][0], key=key, data_checksum="e1", engine_version=ENGINE_VERSION)]
-    assert "99.29" not in results(other)
-    assert "99.29" not in tables.table(LADDER, {"4": other})
+    other = [altered(found["4"][0], data_checksum="e1")]
+    assert "99.29" not in results(other) + tables.table(LADDER, {"4": other})
 
 
 def test_ladder_table_has_a_line_per_experiment(found):
@@ -96,17 +85,10 @@ def test_ladder_table_has_a_line_per_experiment(found):
     assert [cells[0] for cells in lines[2:]] == list(found)
     for cells, runs in zip(lines[2:], found.values(), strict=True):
         assert cells[5] == str(len(runs))
-        assert cells[-1].startswith(f"{runs_meeting_brief(runs)} of {len(runs)} (")
+        met, n = runs_meeting_brief(runs), len(runs)
+        low, high = share_interval(met, n)
+        assert cells[-1] == f"{met} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
     assert lines[5][7] == ""  # the original published no final
-
-
-def test_the_brief_is_counted_with_an_exact_interval(found):
-    runs = found["9"]
-    assert 0 < runs_meeting_brief(runs) < len(runs)  # or the interval would have a trivial end
-    (line,) = tables.table(LADDER, {"9": runs}).splitlines()[2:]
-    low, high = share_interval(runs_meeting_brief(runs), len(runs))
-    words = f"{runs_meeting_brief(runs)} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
-    assert line.endswith(f"| {words} |")
 
 
 def test_spreads_and_digits_from_elsewhere_have_a_line_per_experiment(found):
@@ -120,11 +102,9 @@ def test_spreads_and_digits_from_elsewhere_have_a_line_per_experiment(found):
 
 
 def test_a_published_figure_is_inside_above_or_below(found, monkeypatch):
-    runs, quoted = found["4"], PUBLISHED[4].test_accuracy
-    best = best_test(runs)
-    assert min(best.values) <= quoted <= max(best.values)
-    (line,) = replication_table({4: (runs, runs)}).splitlines()[2:]
-    assert line.split(" | ")[4] == "inside"
-    for figure, word in ((100.0, "above"), (0.0, "below")):
+    runs = found["4"]
+    best = best_test(runs).values
+    cases = (min(best), "inside"), (max(best), "inside"), (100.0, "above ours"), (0.0, "below ours")
+    for figure, words in cases:
         monkeypatch.setitem(PUBLISHED, 4, replace(PUBLISHED[4], test_accuracy=figure))
-        assert f" | {word} ours | " in replication_table({4: (runs, runs)})
+        assert f" | {words} | " in replication_table({4: (runs, runs)})

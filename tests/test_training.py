@@ -1,5 +1,5 @@
-import dataclasses
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,26 +14,12 @@ from utils.augmentation import sample_affine
 from utils.data import Split, split_validation
 from utils.device import Engine
 from utils.recipes import RECIPES, Recipe, learning_rate
-from utils.training import (
-    NonFiniteLossError,
-    Trainer,
-    confusion_matrix,
-    fit,
-    predict,
-)
+from utils.training import NonFiniteLossError, Trainer, confusion_matrix, fit, predict
 
 # Everything random at once: order, augmentation, dropout; and an EMA.
-RICH = Recipe(
-    learning_rate=0.05,
-    batch_size=64,
-    epochs=2,
-    rotations=(10.0,),
-    translate=0.05,
-    scale=0.05,
-    shear=3.0,
-    ema_decay=0.9,
-    schedule="linear",
-    validation=True,
+AUGMENTED = Recipe(learning_rate=0.05, rotations=(10.0,), translate=0.05, scale=0.05, shear=3.0)
+RICH = replace(
+    AUGMENTED, batch_size=64, epochs=2, ema_decay=0.9, schedule="linear", validation=True
 )
 
 
@@ -44,25 +30,14 @@ def figures(run):
 
 
 @pytest.mark.parametrize("model", [5, 9])
-def test_a_run_is_repeatable_bit_for_bit(small, model):
-    first, second = (fit(MODELS[model], RICH, small, seed=3) for _ in range(2))
-    assert figures(first) == figures(second)
-
-
-def test_a_run_neither_reads_nor_moves_the_global_generator(small):
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    first = figures(fit(MODELS[9], RICH, small, seed=3))
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(1)
-    assert figures(fit(MODELS[9], RICH, small, seed=3)) == first
-
-
-@pytest.mark.parametrize("seed", [2**70, "a", float("nan"), 1.5, None, -1, True])
-def test_a_seed_is_a_whole_number_in_range(small, seed):
-    with pytest.raises(ValueError, match=r"^seed: .*, not ") as error:
-        fit(MODELS[1], Recipe(), small, seed)
-    assert "\n" not in str(error.value)
+def test_a_run_repeats_bit_for_bit_and_leaves_the_global_generator_alone(small, model):
+    found = []
+    for state in range(2):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        found.append(figures(fit(MODELS[model], RICH, small, seed=3)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]
 
 
 WATCHES_THE_TEST = {"9-leak", "9-original", "10-original"}  # replications of a mistake
@@ -76,9 +51,9 @@ def test_the_test_set_decides_nothing(small, recipe):
     # Long and impatient enough for a schedule that watched the wrong loss to act on it.
     watching = recipe.schedule == "plateau"
     recipe = replace(recipe, epochs=8 if watching else 2, patience=0)
-    data = dataclasses.replace(subset(small, 240, 0), test=small.test)
+    data = replace(subset(small, 240, 0), test=small.test)
     honest = fit(MODELS[9], recipe, data, 0)
-    misled = fit(MODELS[9], recipe, dataclasses.replace(data, test=shuffled), 0)
+    misled = fit(MODELS[9], recipe, replace(data, test=shuffled), 0)
     blind = fit(MODELS[9], recipe, data, 0, measure_test=False)
     assert honest.history[-1].test_loss != misled.history[-1].test_loss
     assert figures(honest)[1] == figures(misled)[1] == figures(blind)[1]
@@ -88,38 +63,44 @@ def test_the_test_set_decides_nothing(small, recipe):
 def test_only_the_replications_of_a_mistake_watch_the_test_loss(small):
     using = {n for n, e in EXPERIMENTS.items() if e.recipe.schedule == "plateau on test"}
     assert using == WATCHES_THE_TEST
-    data = dataclasses.replace(subset(small, 240, 0), test=small.test)
-    recipe = replace(EXPERIMENTS["9-leak"].recipe, epochs=8, patience=0, batch_size=50)
-    run = fit(MODELS[9], recipe, data, 0)
-    expected, best, rate = [], float("inf"), recipe.learning_rate
-    for row in run.history:
-        expected.append(rate)
-        better = row.test_loss < best * (1 - 1e-4)
-        best, rate = (row.test_loss, rate) if better else (best, rate * 0.1)
-    assert min(expected) < recipe.learning_rate
-    assert [row.learning_rate for row in run.history] == pytest.approx(expected)
     with pytest.raises(ValueError, match="needs measure_test=True"):
-        fit(MODELS[9], recipe, data, 0, measure_test=False)
+        fit(MODELS[9], EXPERIMENTS["9-leak"].recipe, small, 0, measure_test=False)
 
 
 @pytest.mark.parametrize(
-    ("fields", "scheduler"),
-    [
-        ({"schedule": "constant"}, lambda o, _: lr_scheduler.ConstantLR(o, factor=1.0)),
-        (
-            {"schedule": "linear"},
-            lambda o, steps: lr_scheduler.LambdaLR(o, lambda step: 1 - step / (4 * steps)),
-        ),
-        (
-            {"schedule": "step", "milestones": (1, 3), "decay": 0.3},
-            lambda o, steps: lr_scheduler.MultiStepLR(o, [steps, 3 * steps], gamma=0.3),
-        ),
-    ],
+    ("name", "split", "epochs", "images"),
+    [("10", "validation", 30, 300), ("9-leak", "test", 8, 240)],
 )
-def test_the_closed_form_of_a_schedule_is_torchs_own(small, fields, scheduler):
-    recipe = Recipe(learning_rate=0.1, epochs=4, batch_size=100, **fields)
+def test_a_plateau_decays_after_its_patience_without_a_lower_loss(
+    small, name, split, epochs, images
+):
+    patience = 1 if split == "validation" else 0
+    recipe = replace(EXPERIMENTS[name].recipe, epochs=epochs, patience=patience, batch_size=50)
+    run = fit(MODELS[10], recipe, subset(small, images, 50), 0)
+    best, bad, rate, expected = float("inf"), 0, 0.075, []
+    for row in run.history:
+        expected.append(rate)
+        loss = getattr(row, f"{split}_loss")
+        best, bad = (loss, 0) if loss < best * (1 - 1e-4) else (best, bad + 1)
+        if bad > patience and rate > 1e-8:  # torch makes no smaller steps
+            rate, bad = rate * 0.1, 0
+    assert min(expected) < 0.075, "the run never reached a plateau, so nothing was tested"
+    assert [row.learning_rate for row in run.history] == pytest.approx(expected)
+
+
+SCHEDULERS = {
+    "constant": lambda optimizer, _: lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    "linear": lambda optimizer, n: lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=4 * n),
+    "step": lambda optimizer, n: lr_scheduler.MultiStepLR(optimizer, [n, 3 * n], gamma=0.3),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULERS)
+def test_the_closed_form_of_a_schedule_is_torchs_own(small, schedule):
+    recipe = Recipe(learning_rate=0.1, epochs=4, batch_size=100, schedule=schedule)
+    recipe = replace(recipe, milestones=(1, 3), decay=0.3)
     optimizer = torch.optim.SGD([torch.zeros(1)], recipe.learning_rate)
-    theirs, rates = scheduler(optimizer, 6), []
+    theirs, rates = SCHEDULERS[schedule](optimizer, 6), []
     for _ in range(24):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -137,43 +118,18 @@ def test_a_warm_up_rises_from_a_tenth_and_then_leaves_the_schedule_alone():
     recipe = Recipe(learning_rate=0.1, epochs=4, schedule="linear")
     plain = [learning_rate(recipe, step, 6) for step in range(24)]
     warm = [learning_rate(replace(recipe, warm_up=0.5), step, 6) for step in range(24)]
-    assert [w / p for w, p in zip(warm, plain, strict=True)] == pytest.approx(
-        [0.1, 0.4, 0.7] + [1] * 21
-    )
-
-
-def test_calm_epochs_reduce_the_augmentation_of_the_last_epochs_alone(small, monkeypatch):
-    magnitudes = []
-
-    def draw(recipe, count, generator, magnitude):
-        magnitudes.append(magnitude)
-        return sample_affine(recipe, count, generator, magnitude)
-
-    monkeypatch.setattr("utils.training.sample_affine", draw)
-    recipe = Recipe(epochs=4, rotations=(10.0,), calm_epochs=1, calm=0.25)
-    fit(MODELS[10], recipe, subset(small, 130, 10), 0, engine=Engine())
-    assert magnitudes == [1, 1, 1, 0.25]
-
-
-def test_plateau_has_no_closed_form():
+    factors = [0.1, 0.4, 0.7] + [1] * 21
+    assert warm == pytest.approx([p * f for p, f in zip(plain, factors, strict=True)])
     with pytest.raises(ValueError, match=r"depends on the run: see the history of its record"):
         learning_rate(RECIPES["plateau"], 0, 1)
 
 
-def test_plateau_decays_after_two_epochs_without_a_lower_validation_loss(small):
-    recipe = replace(RECIPES["plateau"], epochs=30, batch_size=50)
-    run = fit(MODELS[10], recipe, subset(small, 300, 50), 0)
-    best, bad, rate, expected = float("inf"), 0, 0.075, []
-    for row in run.history:
-        expected.append(rate)
-        if row.validation_loss < best * (1 - 1e-4):
-            best, bad = row.validation_loss, 0
-        else:
-            bad += 1
-        if bad > 1 and rate > 1e-8:  # torch makes no smaller steps
-            rate, bad = rate * 0.1, 0
-    assert min(expected) < 0.075, "the run never reached a plateau, so nothing was tested"
-    assert [row.learning_rate for row in run.history] == pytest.approx(expected)
+def test_calm_epochs_reduce_the_augmentation_of_the_last_epochs_alone(small, monkeypatch):
+    draw = Mock(wraps=sample_affine)
+    monkeypatch.setattr("utils.training.sample_affine", draw)
+    recipe = Recipe(epochs=4, rotations=(10.0,), calm_epochs=1, calm=0.25)
+    fit(MODELS[10], recipe, subset(small, 130, 10), 0, engine=Engine())
+    assert [call.args[3] for call in draw.call_args_list] == [1, 1, 1, 0.25]
 
 
 def test_validation_images_are_not_trained_on(small):
@@ -183,16 +139,12 @@ def test_validation_images_are_not_trained_on(small):
     held_out = predict(run.network, validation.images, run.statistics)
     n_correct = (held_out.argmax(1) == validation.labels).sum()
     assert run.history[-1].validation_accuracy == 100 * int(n_correct) / 50
-    junk = torch.where(_held_out(small, validation), 255 - small.train.images, small.train.images)
-    other = dataclasses.replace(small, train=Split(junk, small.train.labels))
+    held = {image.numpy().tobytes() for image in validation.images}
+    images = [255 - i if i.numpy().tobytes() in held else i for i in small.train.images]
+    other = replace(small, train=Split(torch.stack(images), small.train.labels))
     assert figures(fit(MODELS[4], RICH, other, 0))[1] == figures(run)[1]
     without = fit(MODELS[4], replace(RICH, validation=False), small, 0)
     assert without.history[0].validation_loss is None
-
-
-def _held_out(data, validation):
-    flat, held = data.train.images.flatten(1), validation.images.flatten(1)
-    return torch.stack([(held == image).all(1).any() for image in flat]).view(-1, 1, 1)
 
 
 def test_the_measured_weights_are_the_moving_average(small):
@@ -233,21 +185,23 @@ def test_ctrl_c_ends_a_run_and_puts_everything_back(small):
     assert (torch.get_num_threads(), torch.get_default_dtype()) == before[1:]
 
 
-def test_non_finite_loss_says_where(small):
-    recipe = Recipe(learning_rate=1e30, batch_size=100, epochs=3)
-    with pytest.raises(NonFiniteLossError, match=r"not finite at epoch 1, step [2-6];"):
-        fit(MODELS[1], recipe, small, 0)
-
-
-def test_a_split_that_is_too_small(small):
-    with pytest.raises(ValueError, match="batch_size is 601 but there are 600 training images"):
-        fit(MODELS[1], Recipe(batch_size=601), small, 0)
-    with pytest.raises(ValueError, match="batch_size is 600 but there are 550 training images"):
-        fit(MODELS[1], Recipe(batch_size=600, validation=True), small, 0)
-    with pytest.raises(ValueError, match="11 images are too few to hold some out"):
-        fit(MODELS[1], Recipe(batch_size=2, validation=True), subset(small, 11, 5), 0)
-    with pytest.raises(ValueError, match="test split is empty; pass measure_test=False"):
-        fit(MODELS[1], Recipe(batch_size=2), subset(small, 11, 0), 0)
+@pytest.mark.parametrize(
+    ("sizes", "fields", "seed", "said"),
+    [
+        ((600, 5), {"learning_rate": 1e30, "epochs": 3}, 0, r"not finite at epoch 1, step [2-6];"),
+        ((600, 5), {"batch_size": 601}, 0, "batch_size is 601 but there are 600 training images"),
+        ((600, 5), {"batch_size": 600, "validation": True}, 0, "600 but there are 550 training"),
+        ((11, 5), {"batch_size": 2, "validation": True}, 0, "11 images are too few to hold some"),
+        ((11, 0), {"batch_size": 2}, 0, "test split is empty; pass measure_test=False"),
+        ((11, 5), {"batch_size": 2}, -1, "^seed: .*, not -1"),
+        ((11, 5), {"batch_size": 2}, True, "^seed: .*, not True"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(small, sizes, fields, seed, said):
+    recipe = replace(Recipe(batch_size=100), **fields)
+    with pytest.raises((ValueError, NonFiniteLossError), match=said) as error:
+        fit(MODELS[1], recipe, subset(small, *sizes), seed)
+    assert "\n" not in str(error.value)
 
 
 class _Syncs(TorchDispatchMode):
@@ -264,7 +218,7 @@ class _Syncs(TorchDispatchMode):
 def test_no_step_waits_for_the_device(small):
     counts = []
     for batch_size in (200, 20):
-        recipe = Recipe(batch_size=batch_size, rotations=(5.0,), schedule="linear", ema_decay=0.9)
+        recipe = replace(RICH, batch_size=batch_size)
         trainer = Trainer(MODELS[4], recipe, small.train, Engine(), 0)
         with _Syncs() as syncs:
             trainer.train_epoch(1)

@@ -21,22 +21,17 @@ PROPOSED = {
     "RATE = 0.075": "RATE = 0.01",
     "SECOND = 15.0": "SECOND = 0.0",
 }
-CELLS = {
-    (path.stem, index): cell.source
-    for path in sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
-    for index, cell in enumerate(nbformat.read(path, as_version=4).cells)
-    if cell.cell_type == "code" and "\ntry_it(" in cell.source
-}
+NOTEBOOKS = [nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))]
+CELLS = [c.source for notebook in NOTEBOOKS for c in notebook.cells if "\ntry_it(" in c.source]
 
 
 def test_every_model_has_one():
-    settings = [source.splitlines()[0] for source in CELLS.values()]
-    assert settings == list(PROPOSED)
+    assert [source.splitlines()[0] for source in CELLS] == list(PROPOSED)
 
 
-@pytest.mark.parametrize("place", CELLS, ids=lambda place: f"{place[0]}-{place[1]}")
-def test_a_changed_number_trains_and_is_drawn(place, monkeypatch, small, capsys):
-    setting, call = CELLS[place].splitlines()
+@pytest.mark.parametrize("source", CELLS, ids=lambda source: source.partition(" ")[0])
+def test_a_changed_number_trains_and_is_drawn(source, monkeypatch, small, capsys):
+    setting, call = source.splitlines()
     model = call.partition("(")[2].partition(",")[0]
     kept = recorded([model], [STUDY])
     shown, names = [], {}
