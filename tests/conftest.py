@@ -1,6 +1,9 @@
 """Shared fixtures: the real MNIST, small subsets of it, and records that no run has made."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +15,19 @@ from models import MODELS, build
 from study.records import Record, Run, count_parameters
 from study.store import load, save, train, weights_checksum
 from tools.small_mnist import subset, write_idx
-from utils.data import Dataset, load_mnist
+from utils.data import ROOT, Dataset, load_mnist
 from utils.device import ENGINE_VERSION, Engine
 from utils.recipes import Recipe
 from utils.training import EpochRow
 
 torch.set_num_threads(1)  # subsets this small gain nothing from more
+
+
+def python(*arguments: str, cwd: Path = ROOT, **variables) -> subprocess.CompletedProcess:
+    """Run Python in the project's folder; a variable that is None is not in its environment."""
+    env = {name: str(value) for name, value in (os.environ | variables).items() if value}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 import contextlib
 import dataclasses
 import json
-import pickle
 from dataclasses import replace
 
 import pytest
@@ -22,18 +21,12 @@ def recipe_of(model: int) -> Recipe:
     return EXPERIMENTS[str(model)].recipe
 
 
-def test_models_1_to_7_share_the_constant_recipe():
-    assert all(recipe_of(model) == RECIPES["constant"] for model in range(1, 8))
+def test_models_1_to_7_share_a_recipe_to_which_8_adds_a_rotation_and_9_the_plateau():
     recipe = RECIPES["constant"]
+    assert all(recipe_of(model) == recipe for model in range(1, 8))
     assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", 0.01, 0.9)
     assert (recipe.batch_size, recipe.epochs, recipe.augments) == (128, 15, False)
-
-
-def test_model_8_adds_a_rotation_and_nothing_else():
-    assert changes(recipe_of(7), recipe_of(8)) == {"rotations": ((), (6.9,))}
-
-
-def test_model_9_adds_a_second_rotation_and_the_plateau_schedule():
+    assert changes(recipe, recipe_of(8)) == {"rotations": ((), (6.9,))}
     assert changes(recipe_of(8), recipe_of(9)) == {
         "rotations": ((6.9,), (6.9, 15.0)),
         "learning_rate": (0.01, 0.075),
@@ -44,14 +37,6 @@ def test_model_9_adds_a_second_rotation_and_the_plateau_schedule():
     assert (recipe_of(9).decay, recipe_of(9).patience) == (0.1, 1)
 
 
-SPECIAL = ({"squeeze_excitation"}, {"edges", "late"})  # gates, and the same number in channels
-
-
-def test_gates_and_channels_have_the_same_number_of_parameters():
-    sizes = [count_parameters(EXPERIMENTS[f"10-{name}"].config) for name in ("gates", "wider")]
-    assert 0 <= sizes[1] - sizes[0] <= 4
-
-
 def test_every_experiment_of_a_model_has_its_network_but_for_one_idea():
     assert list(EXPERIMENTS)[:10] == [str(model) for model in MODELS]
     for name, experiment in EXPERIMENTS.items():
@@ -59,17 +44,12 @@ def test_every_experiment_of_a_model_has_its_network_but_for_one_idea():
         assert (experiment.model is None) == isinstance(experiment.config, SeparableConfig)
         if experiment.model:
             apart = set(changes(MODELS[experiment.model], experiment.config))
-            assert apart in (set(), {"dropout"}, {"batch_norm"}, {"activation"}, *SPECIAL), name
+            assert len(apart) <= 1 or apart == {"edges", "late"}, name
             assert name.split("-")[0] == str(experiment.model)
         assert experiment.reference == name.endswith("reference"), name
-
-
-def test_no_experiment_wants_a_seed_twice():
-    for name, experiment in EXPERIMENTS.items():
         assert len(set(experiment.seeds)) == len(experiment.seeds) > 0, name
-
-
-def test_experiments_of_other_names_are_other_runs():
+    sizes = [count_parameters(EXPERIMENTS[f"10-{name}"].config) for name in ("gates", "wider")]
+    assert 0 <= sizes[1] - sizes[0] <= 4
     keys = {wanted_runs(name, 0)[0].key("da7a") for name in EXPERIMENTS}
     assert len(keys) == len(EXPERIMENTS) - 1  # the original trains 7 and 8 alike: one set of runs
 
@@ -83,18 +63,13 @@ def test_published_parameters_are_those_of_our_networks():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"learning_rate": "0.1"}, "learning_rate: .*valid number, not '0.1'"),
         ({"learning_rate": 0.0}, "learning_rate: .*greater than 0, not 0.0"),
         ({"learning_rate": True}, "learning_rate: .*valid number, not True"),
-        ({"epochs": 0}, "epochs: .*greater than or equal to 1, not 0"),
         ({"epochs": 1.5}, "epochs: .*valid integer, not 1.5"),
-        ({"epochs": "2"}, "epochs: .*valid integer, not '2'"),
         ({"patience": -2}, "patience: .*greater than or equal to 0, not -2"),
-        ({"milestones": ("a",)}, "milestones.0: .*valid integer, not 'a'"),
         ({"rotations": (float("nan"),)}, "rotations.0: .*finite number, not nan"),
         ({"rotations": (6.9, 181)}, "rotations.1: .*less than or equal to 180, not 181"),
-        ({"validation": "no"}, "validation: .*valid boolean, not 'no'"),
-        ({"optimizer": "lion"}, "optimizer: .*'sgd' or 'adamw', not 'lion'"),
+        ({"momentum": torch.eye(9)}, "momentum: .*valid number, not tensor"),
         ({"schedule": "cosine"}, "schedule: .*'constant', 'plateau'.*'linear', not 'cosine'"),
         ({"label_smoothing": 0.1}, "label_smoothing: unexpected keyword argument"),
         ({"a\r\nb": 0.1}, r"a\?\?b: unexpected keyword argument"),
@@ -106,44 +81,21 @@ def test_bad_recipe(fields, message):
     with pytest.raises(ValueError, match=rf"^recipe[.:] ?{message}") as error:
         Recipe(**fields)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 160
 
 
-def test_a_fault_is_named_in_one_short_line_however_the_value_was_given():
+def test_what_is_no_recipe_or_seed_is_refused_as_it_is_given():
     with pytest.raises(ValueError, match=r"^recipe\.optimizer: unexpected positional argument"):
         Recipe("sgd", 0.1)
-    with pytest.raises(ValueError, match=r"^recipe\.momentum: .*, not tensor") as error:
-        replace(RECIPES["final"], momentum=torch.eye(9))
-    assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 160
+    for name, value in (("recipe", "final"), ("seed", 2**63), ("seed", -1), ("seed", 1.0)):
+        with pytest.raises(ValueError, match=rf"^run\.{name}: "):
+            replace(RUN, **{name: value})
 
 
 def test_equal_values_make_one_recipe():
     listed, whole, exact = (Recipe(rotations=given) for given in ([7], (7,), (7.0,)))
-    assert listed == whole == exact
-    assert hash(listed) == hash(whole) == hash(exact)
-    assert repr(listed) == repr(whole) == repr(exact)  # what is written is one, too
-    keys = {replace(RUN, recipe=recipe).key("da7a") for recipe in (listed, whole, exact)}
-    assert len(keys) == 1
-
-
-def test_recipes_are_frozen_and_travel():
-    recipe = RECIPES["final"]
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        recipe.epochs = 3
-    thawed = pickle.loads(pickle.dumps(recipe))
-    assert thawed == recipe
-    assert hash(thawed) == hash(recipe)
-    shorter = replace(recipe, epochs=3)
-    assert changes(recipe, shorter) == {"epochs": (15, 3)}
-    assert type(shorter) is Recipe
-
-
-@pytest.mark.parametrize("seed", [2**63, -1, 1.0])
-def test_a_run_is_checked_as_it_is_made(seed):
-    with pytest.raises(ValueError, match=r"^run\.seed: "):
-        replace(RUN, seed=seed)
-    with pytest.raises(ValueError, match=r"^run\.recipe: "):
-        replace(RUN, recipe="final")
+    assert len({listed, whole, exact}) == 1
+    assert repr(listed) == repr(whole) == repr(exact)  # what is written, and hashed for a key, too
 
 
 SCALARS = st.one_of(

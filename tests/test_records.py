@@ -11,7 +11,7 @@ import torch
 from models import MODELS
 from study.records import SEAL, count_parameters, dumps, loads
 from study.runs import named_rightly
-from study.store import STUDY, RecordError, load, load_all, load_network
+from study.store import STUDY, RecordError, load, load_all, load_network, weights_checksum
 from tests.conftest import QUICK, RUN
 from utils.data import DataError, load_mnist
 from utils.device import ENGINE_VERSION
@@ -85,18 +85,14 @@ def anywhere(number, stop, start=0):
 
 def test_every_changed_byte_of_a_record_is_found(record):
     places = anywhere(300, record.path.stat().st_size)
-    silent, found = flips(
-        record.path, places, lambda: load(record.path), lambda read: read == record
-    )
+    silent, found = flips(record.path, places, lambda: load(record.path), record.__eq__)
     assert silent == 0
     assert found >= 295  # a line feed may become a carriage return
 
 
 def test_every_changed_byte_of_the_weights_is_found(record):
-    state = load_network(record).state_dict()
-
     def same(network):
-        return all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+        return weights_checksum(network.state_dict()) == record.weights_sha256
 
     size = record.weights_path.stat().st_size
     places = anywhere(100, size) + anywhere(100, size, size - 1_500)  # the archive's directory
@@ -155,11 +151,7 @@ def test_no_record_at_all(record, content, seal):
 )
 def test_a_sealed_text_is_checked_for_its_key_and_its_types(record, old, new, message):
     body = record.path.read_text().rpartition(SEAL)[0]
+    assert dumps(record) == sealed(body) == record.path.read_text()
     assert loads(sealed(body)) == record
     with pytest.raises(ValueError, match=message):
         loads(sealed(body.replace(old, new, 1)))
-
-
-def test_a_record_is_written_as_it_was(record):
-    assert dumps(record) == record.path.read_text()
-    assert loads(dumps(record)) == record

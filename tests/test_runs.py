@@ -2,8 +2,6 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
-from dataclasses import replace
 
 import pytest
 
@@ -12,7 +10,7 @@ from study import runs, store
 from study.experiments import EXPERIMENTS, FINALS, kind_of
 from study.runs import epoch_line, recorded, wanted_runs
 from study.store import STUDY, RecordError, load_all, verify
-from tests.conftest import QUICK, RUN
+from tests.conftest import QUICK
 from utils.data import ROOT
 from utils.device import ENGINE_VERSION
 from utils.recipes import RECIPES, Recipe
@@ -26,13 +24,7 @@ def own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_RUNS", str(tmp_path / "runs"))
 
 
-@pytest.fixture
-def no_training(monkeypatch):
-    """Call it, and whatever trains from then on fails."""
-    return lambda: monkeypatch.setattr(store, "fit", None)
-
-
-def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, no_training):
+def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, monkeypatch):
     live = runs.runs(4, [0, 1, 0], recipe=QUICK, data=small)
     assert [record.run.seed for record in live] == [0, 1]
     printed = capsys.readouterr().out.splitlines()
@@ -41,7 +33,7 @@ def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, no_trai
         assert lines[0] == f"training {name} seed {seed}, 2 epochs"
         assert [line.split()[:2] for line in lines[1:3]] == [["epoch", "1"], ["epoch", "2"]]
         assert lines[3].startswith("trained in ")
-    no_training()
+    monkeypatch.setattr(store, "fit", None)  # whatever trains from now on fails
     assert runs.runs(4, range(2), recipe=QUICK, data=small) == live
     (line,) = capsys.readouterr().out.splitlines()
     confirmed = "test accuracy of seed 0 re-measured and confirmed"
@@ -79,7 +71,6 @@ def test_the_first_folder_counts_and_others_are_looked_at(make_record, small, tm
     [
         (4, {}, "4"),
         ("9-final", {}, "9-final"),
-        (7, {"recipe": {"rotations": (6.9,)}}, "8"),
         (7, {"recipe": {"rotations": [6.9]}}, "8"),
         (8, {"recipe": RECIPES["constant"]}, "7"),
         (6, {"config": MODELS[7]}, "7"),
@@ -89,10 +80,7 @@ def test_the_first_folder_counts_and_others_are_looked_at(make_record, small, tm
 )
 def test_equal_settings_are_the_same_experiment(experiment, changes, name):
     (run,) = wanted_runs(experiment, 0, **changes)
-    (same,) = wanted_runs(name, 0)
-    assert run.name == name
-    assert run == same
-    assert run.key("da7a") == same.key("da7a")
+    assert [run] == wanted_runs(name, 0)
 
 
 def test_training_and_replaying_ask_nobody(small, monkeypatch):
@@ -114,8 +102,7 @@ def test_a_variation_is_one_seed_under_a_name_of_its_own(changes):
     assert run.name not in EXPERIMENTS
     assert (run.seed, run.model, kind_of(run.name)) == (0, None, "variations")
     assert [run.seed for run in wanted_runs(4)] == list(range(10))
-    others = {wanted_runs(4, **other)[0].name for other in ({"recipe": {"epochs": 3}}, changes)}
-    assert len(others) == 2
+    assert wanted_runs(4, recipe={"epochs": 3})[0].name != run.name
 
 
 @pytest.mark.parametrize(
@@ -138,21 +125,6 @@ def test_a_wrong_argument_is_one_line(small, arguments, message):
     assert "\n" not in str(caught.value)
 
 
-def test_three_runs_in_three_threads_get_the_weights_they_get_alone(small, tmp_path):
-    wanted = [replace(RUN, config=MODELS[5], seed=seed) for seed in range(3)]  # which drops out
-    alone = [store.train(run, small, tmp_path / "alone").weights_sha256 for run in wanted]
-    folder = tmp_path / "together"
-    threads = [threading.Thread(target=store.train, args=(run, small, folder)) for run in wanted]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    stored = load_all([folder])
-    together = [stored[run.key(small.checksum)].weights_sha256 for run in wanted]
-    assert together == alone
-    assert len(set(alone)) == 3
-
-
 def test_everything_recorded_is_counted(mnist):
     committed = load_all([STUDY])
     wanted: dict[str, set] = {}
@@ -160,6 +132,7 @@ def test_everything_recorded_is_counted(mnist):
         for run in wanted_runs(name):  # two experiments may share a run
             wanted.setdefault(run.key(mnist.checksum), set()).add(run)
     assert committed.keys() <= wanted.keys()
+    assert list(recorded(folders=[STUDY])) == [*map(str, MODELS), *FINALS]
     names = [name for name in EXPERIMENTS if (STUDY / kind_of(name) / name).is_dir()]
     shown = {record.key for records in recorded(names, [STUDY]).values() for record in records}
     assert shown == committed.keys()
@@ -190,27 +163,14 @@ def test_a_run_of_another_seed_joins_no_group(mnist, make_record, tmp_path, monk
     made = make_record(wanted, data_checksum=mnist.checksum)
     assert runs.runs(4, 12, data=mnist) == [made]
     assert made not in runs.runs(4, data=mnist) + recorded("4")["4"]
-
-
-def test_the_study_is_the_ten_and_the_finals_of_committed_seeds():
-    found = recorded(folders=[STUDY])
-    assert list(found) == [*map(str, MODELS), *FINALS]
-    for name, records in found.items():
-        assert {record.run.seed for record in records} <= set(EXPERIMENTS[name].seeds)
-        assert all(record.path.is_relative_to(STUDY) for record in records)
-
-
-def test_a_study_without_a_run_says_how_to_train_some(tmp_path):
     with pytest.raises(ValueError, match=r"no run of 4 is recorded; .*--models 4 "):
-        recorded(["4"], [tmp_path])
+        recorded(["4"], [tmp_path / "records"])
 
 
-ROWS = {
-    EpochRow(3, 0.01, 0.1, 98.5, None, None, 0.05, 99.12, 7.25): "  test 99.12 %    7.2 s",
-    EpochRow(3, 0.01, 0.1, 98.5, 0.1, 97.25, None, None, 7.0): "  validation 97.25 %    7.0 s",
-}
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_epoch_line_shows_what_was_measured(row):
-    assert epoch_line(row) == f"epoch  3  lr 0.01000  train 98.50 %{ROWS[row]}"
+def test_epoch_line_shows_what_was_measured():
+    for measured, shown in (
+        ((None, None, 0.05, 99.12, 7.25), "test 99.12 %    7.2 s"),
+        ((0.1, 97.25, None, None, 7.0), "validation 97.25 %    7.0 s"),
+    ):
+        row = EpochRow(3, 0.01, 0.1, 98.5, *measured)
+        assert epoch_line(row) == f"epoch  3  lr 0.01000  train 98.50 %  {shown}"
