@@ -81,15 +81,6 @@ def test_a_compiled_batch_equals_the_plain_one(mnist, degrees):
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
-def test_the_largest_transforms_stay_inside_the_compiled_batch(mnist):
-    """Beyond any recipe: what lies outside the image is background, not other memory."""
-    matrices = torch.tensor([[[1e6, 0, 0], [0, 1e6, 0]], [[1, 0, 1e9], [0, 1, -1e9]]])
-    images = mnist.train.images[:1]
-    got = fast.augmented_batch(images, torch.zeros(2, dtype=torch.int64), matrices, (0.0, 1.0))
-    assert got[1].abs().max() == 0
-    assert 0 <= got.min() <= got.max() <= 1
-
-
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [

@@ -26,13 +26,6 @@ def test_the_conventional_pipeline_follows_the_recipe(recipe, rotations):
     assert 0 < conventional.seconds_per_step(MODELS[9], recipe, 0, steps=1) < 10
 
 
-def test_the_peer_is_the_example_of_its_description():
-    peer = conventional.Peer()
-    assert sum(p.numel() for p in peer.parameters()) == 1_199_882
-    assert peer.eval()(torch.zeros(2, 1, 28, 28)).exp().sum(1).tolist() == pytest.approx([1, 1])
-    assert sum(isinstance(layer, torch.nn.Dropout) for layer in peer.modules()) == 2
-
-
 def test_steps_of_ours_are_timed_and_profiled_without_evaluation(small, monkeypatch):
     monkeypatch.setattr(epochs, "load_mnist", lambda: small)
     monkeypatch.setattr(epochs, "STEPS", 3)
@@ -44,17 +37,6 @@ def test_steps_of_ours_are_timed_and_profiled_without_evaluation(small, monkeypa
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["convolution, backward"] > 0.05
     assert shares["batch norm, ReLU, dropout"] > 0.01
-
-
-def test_a_busy_machine_is_named_and_waited_for(monkeypatch, capsys):
-    loads = iter([80.0, 40.0, 1.0, 90.0, 90.0])
-    monkeypatch.setattr(epochs.psutil, "cpu_percent", lambda interval: next(loads))
-    monkeypatch.setattr(epochs.time, "sleep", lambda seconds: None)
-    epochs.wait_until_quiet()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"others use {n} % of the processor; waiting" for n in (80, 40)]
-    epochs.wait_until_quiet(tries=2)
-    assert "stays busy" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_probe_reports_start_up_and_memory(small_root):

@@ -47,23 +47,6 @@ def test_photos_are_read(mnist, final):
     assert answers == mnist.test.labels[:40].tolist()
 
 
-@pytest.mark.parametrize("mode", ["1", "P"])
-def test_a_large_scan_in_bits_or_a_palette_keeps_its_strokes(mode):
-    page = Image.new("L", (3000, 3000), 255)
-    ImageDraw.Draw(page).line([(900, 600), (2100, 600), (1300, 2400)], fill=0, width=9)
-    assert (as_mnist(page.convert(mode)).int() - as_mnist(page).int()).abs().max() <= 1
-
-
-def test_colours_are_as_light_in_a_file_as_in_an_array(tmp_path):
-    page = Image.new("RGB", (300, 300), (60, 200, 90))
-    draw = ImageDraw.Draw(page)
-    draw.line([(90, 60), (210, 60)], fill=(200, 20, 30), width=20)
-    draw.line([(210, 60), (130, 240)], fill=(20, 30, 200), width=20)
-    page.save(tmp_path / "seven.png")
-    apart = as_mnist(tmp_path / "seven.png").int() - as_mnist(numpy.asarray(page)).int()
-    assert apart.abs().max() <= 1
-
-
 def test_other_peoples_digits_are_read_once_prepared(final):
     found = load_digits()
     images = torch.stack([as_mnist(image) for image in found.images[:600]])

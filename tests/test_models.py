@@ -97,16 +97,6 @@ def test_the_declared_idea_changed_and_nothing_else_did(model):
         assert lost == {"late.norm5"}
 
 
-def test_the_layers_of_a_convolution_come_in_the_order_of_the_study():
-    network = build(9)
-    assert list(network.edges._modules) == [
-        "conv1", "norm1", "relu1", "drop1", "conv2", "norm2", "relu2", "drop2"
-    ]  # fmt: skip
-    rates = {n: m.p for n, m in network.named_modules() if isinstance(m, torch.nn.Dropout)}
-    assert list(rates.values()) == [0.01] * 5
-    assert not any("6" in name for name in rates)
-
-
 SEPARABLE = SeparableConfig((8, 8, 8))
 
 

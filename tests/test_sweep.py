@@ -21,7 +21,6 @@ from study.sweep import ClusterError, main
 from study.sweep import sweep as run_sweep
 from tests.conftest import QUICK, subset, write_idx
 from utils.data import ROOT
-from utils.validation import first_line
 
 
 def command(root, store, *options):
@@ -73,12 +72,6 @@ def test_a_wrong_argument_is_one_line(options, message, capsys):
     assert main(options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-def test_an_error_without_text_has_a_line_too():
-    assert first_line(ValueError()) == "ValueError"
-    assert first_line(MemoryError("\nsecond")) == "MemoryError"
-    assert first_line(OSError("first\nsecond")) == first_line(OSError("first\rsecond")) == "first"
 
 
 @pytest.mark.parametrize(
