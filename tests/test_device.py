@@ -2,6 +2,7 @@ import contextlib
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_a_run_does_not_depend_on_what_the_caller_has_set(small, alone, name):
     assert predicted.dtype == torch.float32
 
 
-def test_runs_and_predictions_in_three_threads_are_those_of_one(small, alone):
+def test_runs_and_predictions_in_three_threads_are_those_of_one(small, alone, request):
     runs, expected = alone
     start = threading.Barrier(3)
 
@@ -65,13 +66,10 @@ def test_runs_and_predictions_in_three_threads_are_those_of_one(small, alone):
         arguments = runs[0].network, small.test.images, runs[0].statistics
         return run, [predict(*arguments) for _ in range(20)]
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # threads that meddle with each other shall meet
-    try:
-        with float64(), ThreadPoolExecutor(3) as pool:
-            results = list(pool.map(work, range(3)))
-    finally:
-        sys.setswitchinterval(interval)
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-5)  # threads that disturb each other shall meet
+    with float64(), ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(work, range(3)))
     assert [figures(run) for run, _ in results] == [figures(run) for run in runs]
     assert all(torch.equal(p, expected) for _, many in results for p in many)
     assert figures(runs[0]) != figures(runs[1])

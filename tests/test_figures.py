@@ -62,14 +62,6 @@ def points(axes) -> list[tuple]:
     return found
 
 
-def bars(axes) -> list[tuple]:
-    """(middle, height, colour) of every bar."""
-    found = (
-        (b.get_x() + b.get_width() / 2, b.get_height(), b.get_facecolor()) for b in axes.patches
-    )
-    return [(middle, height, to_hex(colour).upper()) for middle, height, colour in found]
-
-
 def seen(figure) -> list:
     """The array of the image in every panel that has one."""
     return [axes.images[0].get_array() for axes in figure.axes if axes.images]
@@ -147,7 +139,7 @@ def strokes(_, mnist):
     lengths = pictures.stroke_lengths(mnist.train)
     shares = [100 * float((lengths == length).float().mean()) for length in range(16)]
     windows = [line.get_xdata()[0] for line in figure.axes[0].lines]
-    drawn = [height for _, height, _ in bars(figure.axes[0])]
+    drawn = [bar.get_height() for bar in figure.axes[0].patches]
     return figure, [drawn, windows], [shares, [1.5, 3.5, 5.5]]
 
 
@@ -174,7 +166,6 @@ def confusion(found, _):
     figure = pictures.confusion(run)
     texts = [(*text.get_position(), text.get_text()) for text in figure.axes[0].texts]
     pairs = [(t, p) for t in range(10) for p in range(10) if t != p and run.confusion[t][p]]
-    assert sum(int(text) for *_, text in texts) == sum(run.confusion[t][p] for t, p in pairs)
     return figure, texts, [(p, t, str(run.confusion[t][p])) for t, p in pairs]
 
 
@@ -203,8 +194,10 @@ def answer(found, mnist):
     reading = read_digit(mnist.test.images[0], found["9-final"][0])
     figure = pictures.answer(reading)
     colours = [BLUE if digit == 7 else SKY for digit in range(10)]
+    bars = [(b.get_center()[0], b.get_height(), b.get_facecolor()) for b in figure.axes[1].patches]
+    drawn = [(*place, to_hex(colour).upper()) for *place, colour in bars]
     expected = zip(range(10), (100 * p for p in reading.probabilities), colours, strict=True)
-    return figure, [seen(figure), bars(figure.axes[1])], [[reading.image], expected]
+    return figure, [seen(figure), drawn], [[reading.image], expected]
 
 
 def stages(_, mnist):

@@ -1,4 +1,4 @@
-import os
+import math
 import shutil
 import subprocess
 import sys
@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from models import ACTIVATIONS, MODELS, SeparableConfig, build
 from study.records import count_parameters
 from utils.data import ROOT
-from utils.layers import layer_rows
 from utils.recipes import changes
 
 COUNTS = [75_408, 14_760, 9_446, 8_714, 8_694, 5_194, 7_598, 7_598, 7_598, 6_022]
@@ -31,10 +30,8 @@ DECLARED = {
 
 
 @pytest.mark.parametrize(("model", "count"), list(zip(MODELS, COUNTS, strict=True)))
-def test_parameter_count_is_exact_and_agrees_with_torchinfo_and_the_formula(model, count):
+def test_parameter_count_is_exact(model, count):
     assert sum(p.numel() for p in build(model).parameters()) == count
-    rows = layer_rows(MODELS[model])
-    assert sum(row.by_hand for row in rows) == sum(row.parameters for row in rows) == count
 
 
 ALONE = """
@@ -58,11 +55,9 @@ with torch.no_grad():
 def test_the_file_alone_builds_all_ten_and_loads_committed_weights(tmp_path, mnist):
     shutil.copy(ROOT / "models.py", tmp_path)
     numpy.save(tmp_path / "images.npy", mnist.test.images[:50].numpy())
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     weights = ROOT / "records" / "finals" / "9-final" / "seed-00.npz"
-    command = [sys.executable, "-c", ALONE, str(tmp_path), str(weights), "images.npy"]
-    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
-    run = subprocess.run(command, **options)
+    command = [sys.executable, "-E", "-c", ALONE, str(tmp_path), str(weights), "images.npy"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     *counts, digits = run.stdout.splitlines()
     assert list(map(int, counts)) == COUNTS
@@ -79,9 +74,7 @@ def test_output_is_log_probabilities_and_every_gradient_is_finite(model):
     assert torch.allclose(output.exp().sum(1), torch.ones(8), atol=1e-5)
     F.nll_loss(output, torch.arange(8)).backward()
     for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
+        assert 0 < parameter.grad.abs().sum() < math.inf, name
 
 
 @pytest.mark.parametrize("model", DECLARED)
@@ -127,7 +120,6 @@ BAD = [  # what each check says; test_recipes.py tries any value of any field
     (FIRST, {"squeeze_excitation": -1}, "squeeze_excitation must be a whole number of 0 or more"),
     (SEPARABLE, {"channels": (8, 8)}, "channels must be a tuple of 3 whole numbers of 1 or more"),
     (SEPARABLE, {"blocks": (1, -1, 1)}, "blocks must be a tuple of 3 whole numbers of 0 or more"),
-    (SEPARABLE, {"activation": ["relu"]}, "activation must be one of"),
     (SEPARABLE, {"channels": (8, 9, 9), "blocks": (1, 0, 1)}, "channels must be the same before"),
 ]
 

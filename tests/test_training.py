@@ -68,15 +68,11 @@ def test_only_the_replications_of_a_mistake_watch_the_test_loss(small):
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "epochs", "images"),
-    [("10", "validation", 30, 300), ("9-leak", "test", 8, 240)],
+    ("name", "split", "patience"), [("10", "validation", 1), ("9-leak", "test", 0)]
 )
-def test_a_plateau_decays_after_its_patience_without_a_lower_loss(
-    small, name, split, epochs, images
-):
-    patience = 1 if split == "validation" else 0
-    recipe = replace(EXPERIMENTS[name].recipe, epochs=epochs, patience=patience, batch_size=50)
-    run = fit(MODELS[10], recipe, subset(small, images, 50), 0)
+def test_a_plateau_decays_after_its_patience_without_a_lower_loss(small, name, split, patience):
+    recipe = replace(EXPERIMENTS[name].recipe, epochs=30, patience=patience, batch_size=50)
+    run = fit(MODELS[10], recipe, subset(small, 300, 50), 0)
     best, bad, rate, expected = float("inf"), 0, 0.075, []
     for row in run.history:
         expected.append(rate)
@@ -143,8 +139,6 @@ def test_validation_images_are_not_trained_on(small):
     images = [255 - i if i.numpy().tobytes() in held else i for i in small.train.images]
     other = replace(small, train=Split(torch.stack(images), small.train.labels))
     assert figures(fit(MODELS[4], RICH, other, 0))[1] == figures(run)[1]
-    without = fit(MODELS[4], replace(RICH, validation=False), small, 0)
-    assert without.history[0].validation_loss is None
 
 
 def test_the_measured_weights_are_the_moving_average(small):
@@ -175,9 +169,7 @@ def test_the_last_smaller_batch_counts_by_its_size(small):
 
 
 def test_ctrl_c_ends_a_run_and_puts_everything_back(small):
-    def interrupt(row):
-        raise KeyboardInterrupt
-
+    interrupt = Mock(side_effect=KeyboardInterrupt)
     before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
     with pytest.raises(KeyboardInterrupt):
         fit(MODELS[4], RICH, small, 0, report=interrupt, engine=Engine(threads=2))
