@@ -48,16 +48,6 @@ def test_the_probe_reports_start_up_and_memory(small_root):
     assert 100 < found["peak_mb"] < 5_000
 
 
-def test_goals_are_met_up_to_their_limit():
-    goal = report.Goal(2, lambda results: results["x"])
-    assert goal.cell({"kind": "AVX2", "x": 2.0}) == "2.0 (at most 2.0: met)"
-    assert goal.cell({"kind": "AVX2", "x": 2.1}) == "2.1 (at most 2.0: **not met**)"
-    assert goal.cell({"kind": "AVX2", "x": None}) == "not measured"
-    by_kind = report.Goal({"AMX": 1.0}, lambda results: results["x"], 2)
-    assert by_kind.cell({"kind": "AMX", "x": 2.0}) == "2.00 (at most 1.00: **not met**)"
-    assert by_kind.cell({"kind": "other", "x": 2.0}) == "2.00"
-
-
 def test_ratios_are_paired_within_a_round_and_fair():
     rounds = {"conventional_0": [10.0, 20.0], "conventional_1": [12.0, 16.0],
               "run": [5.0, 4.0], "run_float32": [1.0, 1.0], "sweep": [2.0, 1.0]}  # fmt: skip

@@ -6,20 +6,6 @@ from study.experiments import FINALS
 from tools import site
 
 
-def test_without_npm_the_page_to_draw_on_is_left_out_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(site, "NPM", tmp_path / "packages")
-    monkeypatch.setattr(site, "SOURCE", tmp_path / "source")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert not site.runtime(tmp_path)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("npm cannot install onnxruntime-web (FileNotFoundError): the page to")
-    site.sources(draw=False)
-    assert not (tmp_path / "source" / "draw.md").exists()
-    assert "\ndraw\n" not in (tmp_path / "source" / "index.md").read_text()
-    site.sources(draw=True)
-    assert "\ndraw\n" in (tmp_path / "source" / "index.md").read_text()
-
-
 def test_every_network_of_the_study_is_listed_with_its_stages_and_examples(
     tmp_path, mnist, monkeypatch
 ):
