@@ -110,7 +110,6 @@ FIRST = MODELS[1]
 BAD = [  # what each check says; test_recipes.py tries any value of any field
     (FIRST, {"edges": (0, 0)}, r"edges must be a tuple of 2 whole numbers of 1 or more, not \(0, "),
     (FIRST, {"edges": (True, 8)}, "edges must be a tuple of 2 whole numbers of 1 or more, not"),
-    (FIRST, {"late": [8, 8]}, "late must be a tuple of 2 whole numbers of 1 or more, not"),
     (FIRST, {"squeeze_2": 8.0}, "squeeze_2 must be a whole number of 1 or more, not 8.0"),
     (FIRST, {"head": "linear"}, "head must be 'conv6x6' or 'gap', not 'linear'"),
     (FIRST, {"batch_norm": (2, 1)}, "batch_norm must be a tuple of some of 1 to 6, in order, not"),
