@@ -27,8 +27,7 @@ def contents(project):
 def test_there_is_no_badge_before_the_address_is_known():
     if (ROOT / "tools" / "address.txt").read_text().strip():
         pytest.skip("this project is stamped")
-    for path in (ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")):
-        assert "colab-badge" not in path.read_text()
+    assert all("colab-badge" not in text for text in contents(ROOT).values())
 
 
 @pytest.mark.parametrize("given", [ADDRESS, ADDRESS + ".git/"])
@@ -37,16 +36,17 @@ def test_stamping_writes_address_and_badges_and_nothing_else(project, given):
     stamp(given, project)
     assert not any("other/name" in text for text in contents(project).values())
     assert (project / "tools" / "address.txt").read_text() == ADDRESS + "\n"
-    assert (project / "README.md").read_text().count("colab-badge.svg") == 3
-    for path in (project / "notebooks").glob("*.ipynb"):
+    assert (project / "README.md").read_text().count("colab-badge.svg") == 4
+    for path in project.glob("[na][op]*/*.ipynb"):
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
         sources = "\n".join(cell.source for cell in book.cells)
         assert sources.count(f'ADDRESS = "{ADDRESS}"') == 1
-        target = f"github/someone/mnist-under-8k/blob/main/notebooks/{path.name}"
+        name = path.relative_to(project).as_posix()
+        target = f"github/someone/mnist-under-8k/blob/main/{name}"
         assert sources.count(target) == 1
         assert sources.count("colab-badge.svg") == 1
-        original = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
+        original = nbformat.read(ROOT / name, as_version=4)
         for cell, before in zip(book.cells, original.cells, strict=True):
             assert cell.get("outputs") == before.get("outputs")
 
@@ -55,7 +55,7 @@ def test_another_host_has_no_badge(project):
     stamp("file:///srv/project.git", project)
     texts = contents(project)
     assert not any("colab-badge" in text for text in texts.values())
-    assert sum(r"ADDRESS = \"file:///srv/project.git\"" in text for text in texts.values()) == 3
+    assert sum(r"ADDRESS = \"file:///srv/project.git\"" in text for text in texts.values()) == 4
 
 
 @pytest.mark.parametrize("address", ["", "github.com/a/b", "https://github.com/a", 'https://a/b/"'])

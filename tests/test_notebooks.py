@@ -62,7 +62,7 @@ def test_notebook_is_a_clean_run_that_renders_everywhere(path):
     for cell in code:
         assert marker_faults(cell.source) == []
         assert set(cell.metadata.get("tags", ())) <= {"hide-input"}, "nbval obeys some tags"
-        assert len(cell.source.splitlines()) <= 32, cell.source
+        assert len(cell.source.splitlines()) <= 40, cell.source
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
         for output in cell.outputs:
             assert output.output_type != "error"
