@@ -27,7 +27,8 @@ def contents(project):
 def test_there_is_no_badge_before_the_address_is_known():
     if (ROOT / "tools" / "address.txt").read_text().strip():
         pytest.skip("this project is stamped")
-    assert all("colab-badge" not in text for text in contents(ROOT).values())
+    pages = (ROOT / "README.md", *ROOT.glob("[na][op]*/*.ipynb"))
+    assert not any("colab-badge" in page.read_text() for page in pages)
 
 
 @pytest.mark.parametrize("given", [ADDRESS, ADDRESS + ".git/"])
@@ -46,8 +47,8 @@ def test_stamping_writes_address_and_badges_and_nothing_else(project, given):
         target = f"github/someone/mnist-under-8k/blob/main/{name}"
         assert sources.count(target) == 1
         assert sources.count("colab-badge.svg") == 1
-        original = nbformat.read(ROOT / name, as_version=4)
-        for cell, before in zip(book.cells, original.cells, strict=True):
+        cells = nbformat.read(ROOT / name, as_version=4).cells
+        for cell, before in zip(book.cells, cells, strict=True):
             assert cell.get("outputs") == before.get("outputs")
 
 
