@@ -31,7 +31,8 @@ def command(root, store, *options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        start_new_session=True,  # and Ctrl-C works, also where a shell has it ignored:
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -214,8 +215,7 @@ def test_an_interrupted_sweep_is_one_line_and_leaves_no_worker(
     assert complaints(errors) == [
         f"interrupted; finished runs are in {tmp_path}, and the same command goes on from there"
     ]
-    _, alive = psutil.wait_procs(workers, timeout=60)
-    assert not alive
+    assert not psutil.wait_procs(workers, timeout=60)[1]
     assert bool(load_all([tmp_path])) != early
     assert not list(tmp_path.rglob(".part-*"))
 
