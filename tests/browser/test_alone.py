@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.test_notebooks import NOTEBOOKS
+from tests.test_notebooks import NOTEBOOKS, ROOT
 from tools.address import stamp
 
 
@@ -31,16 +31,16 @@ def stamped(project, tmp_path_factory) -> Path:
     return project
 
 
-@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
-def test_opened_alone_as_in_colab(name, stamped, tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opened_alone_as_in_colab(path, stamped, tmp_path, monkeypatch):
     monkeypatch.delenv("MNIST_RECORDS")
     monkeypatch.delenv("MNIST_RUNS")
-    shutil.copy(stamped / "notebooks" / name, tmp_path)
-    book = nbformat.read(tmp_path / name, as_version=4)
+    copy = Path(shutil.copy(stamped / path.relative_to(ROOT), tmp_path))
+    book = nbformat.read(copy, as_version=4)
     resources = {"metadata": {"path": tmp_path}}
     NotebookClient(book, timeout=600, startup_timeout=300, resources=resources).execute()
     clone = tmp_path / "mnist-under-8k"
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / name, clone])
+    assert sorted(tmp_path.iterdir()) == sorted([copy, clone])
     assert git("rev-list", "--count", "HEAD", cwd=clone) == "1\n"
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
     printed = [output.get("text", "") for output in outputs]

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from tests.test_notebooks import NOTEBOOKS
+from tests.test_notebooks import NOTEBOOKS, ROOT
 
 NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 
@@ -18,7 +18,7 @@ NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 @pytest.fixture(scope="module")
 def lab(project):
     command = [sys.executable, "-m", "nbconvert", "--log-level=WARN", "--clear-output", "--inplace"]
-    notebooks = sorted(map(str, (project / "notebooks").glob("*.ipynb")))
+    notebooks = [str(project / path.relative_to(ROOT)) for path in NOTEBOOKS]
     subprocess.run([*command, *notebooks], check=True)  # what is there then, this run has made
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -44,11 +44,11 @@ def lab(project):
     process.wait(120)
 
 
-@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
-def test_run_all_ends_without_red(lab, browser, name):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_run_all_ends_without_red(lab, browser, path):
     page = browser.new_page(viewport={"width": 1200, "height": 2000})
     page.set_default_timeout(120_000)
-    page.goto(f"{lab}/tree/notebooks/{name}?reset")
+    page.goto(f"{lab}/tree/{path.relative_to(ROOT)}?reset")
     page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
     if page.locator(".jp-Dialog .jp-mod-accept").count():
         page.click(".jp-Dialog .jp-mod-accept")
