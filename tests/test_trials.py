@@ -44,11 +44,11 @@ def test_what_has_not_run_is_not_in_the_log(tmp_path, monkeypatch):
 
 def test_every_recorded_trial_has_its_line():
     log = performance_log()
-    recorded = {path.parent.name for path in STUDY.glob("*/seed-*.json")}
-    for name in recorded & TRIALS.keys():
+    recorded = {path.parent.name for path in STUDY.glob("*/*/seed-*.json")}
+    assert TRIALS.keys() <= recorded <= EXPERIMENTS.keys()
+    for name in TRIALS:
         lines = [line for line in log.splitlines() if line.split(" | ")[2:3] == [name]]
         assert len(lines) == 1, name
-    assert recorded <= EXPERIMENTS.keys()
 
 
 def test_the_goals_are_held_against_what_was_reached():
