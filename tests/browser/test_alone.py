@@ -45,4 +45,4 @@ def test_opened_alone_as_in_colab(path, stamped, tmp_path, monkeypatch):
     outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
     printed = [output.get("text", "") for output in outputs]
     assert sum("replayed" in text for text in printed) >= 3
-    assert not any(text.startswith("training ") for text in printed)
+    assert not any(text.startswith("trained in") for text in printed)
