@@ -8,7 +8,6 @@ images and return [N, 10] log-probabilities. Beyond the ten there is a second bo
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,14 +16,14 @@ CLASSES = 10
 IMAGE_SIZE = 28  # pixels, height and width
 EVERY_3X3 = (1, 2, 3, 4, 5, 6)  # the 3x3 convolutions, numbered in order
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "hardswish": nn.Hardswish}
+_KNOWN = f"one of {', '.join(ACTIVATIONS)}"
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """What distinguishes one network from another; channel counts are output channels.
 
-    Raises:
-        ValueError: for a field outside its range; the message names it.
+    A field outside its range raises a ValueError that names it; so does `SeparableConfig`.
     """
 
     edges: tuple[int, int]  # the two 3x3 convolutions at 28x28, where edges are found
@@ -35,7 +34,7 @@ class NetworkConfig:
     head: str = "conv6x6"  # "conv6x6": one big convolution; "gap": 6x6 average pool, then 1x1
     batch_norm: tuple[int, ...] = ()  # which of the 3x3 convolutions 1..6 it follows
     dropout: float = 0.0  # probability per element, after each 3x3 convolution but the last
-    # Not used by the ten; other experiments set these.
+    # Other experiments than the ten set these.
     activation: str = "relu"  # or "silu" or "hardswish", after every convolution but the head's
     squeeze_excitation: int = 0  # hidden channels of a gate after each pair of 3x3s; 0 for none
 
@@ -45,15 +44,12 @@ class NetworkConfig:
             _check_counts(self, name, 2 if name in pairs else None)
         _check_counts(self, "squeeze_excitation", None, least=0)
         _check(self, "head", self.head in ("conv6x6", "gap"), "'conv6x6' or 'gap'")
-        ordered = isinstance(normed, tuple) and repr(normed) in _ORDERED
+        ordered = isinstance(normed, tuple) and all(type(index) is int for index in normed)
+        ordered = ordered and normed == tuple(sorted(set(normed) & set(EVERY_3X3)))
         _check(self, "batch_norm", ordered, "a tuple of some of 1 to 6, in order")
-        share = type(self.dropout) in (int, float) and 0 <= self.dropout < 1
-        _check(self, "dropout", share, "in [0, 1)")
+        within = type(self.dropout) in (int, float) and 0 <= self.dropout < 1
+        _check(self, "dropout", within, "in [0, 1)")
         _check(self, "activation", self.activation in list(ACTIVATIONS), _KNOWN)
-
-
-_KNOWN = f"one of {', '.join(ACTIVATIONS)}"
-_ORDERED = {repr(part) for n in range(7) for part in combinations(EVERY_3X3, n)}
 
 
 def _check(config: object, name: str, holds: bool, wanted: str) -> None:
@@ -64,12 +60,10 @@ def _check(config: object, name: str, holds: bool, wanted: str) -> None:
 
 def _check_counts(config: object, name: str, number: int | None, least: int = 1) -> None:
     """Raise unless a field is a whole number, or a tuple of so many, of at least so much."""
-    value, wanted = getattr(config, name), "a whole number"
-    counts = (value,) if number is None else value
-    if number is not None:
-        wanted = f"a tuple of {number} whole numbers"
-    fits = isinstance(counts, tuple) and len(counts) == (number or 1)
-    holds = fits and all(type(count) is int and count >= least for count in counts)
+    counts = getattr(config, name) if number else (getattr(config, name),)
+    holds = isinstance(counts, tuple) and len(counts) == (number or 1)
+    holds = holds and all(type(count) is int and count >= least for count in counts)
+    wanted = f"a tuple of {number} whole numbers" if number else "a whole number"
     _check(config, name, holds, f"{wanted} of {least} or more")
 
 
@@ -82,32 +76,29 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
-        (e1, e2), (m1, m2), (l1, l2) = config.edges, config.middle, config.late
-        s1, s2 = config.squeeze_1, config.squeeze_2
-        activation = ACTIVATIONS[config.activation]
-        self.edges = self._stage(self._conv3x3(1, 1, e1), self._conv3x3(2, e1, e2), self._gate(e2))
+        self.edges = self._stage(1, 1, *config.edges)
         self.pool = nn.MaxPool2d(2)
-        self.squeeze_1 = nn.Sequential(nn.Conv2d(e2, s1, 1, bias=False), activation())
-        self.middle = self._stage(
-            self._conv3x3(3, s1, m1), self._conv3x3(4, m1, m2), self._gate(m2)
-        )
-        self.squeeze_2 = nn.Sequential(nn.Conv2d(m2, s2, 1, bias=False), activation())
-        self.late = self._stage(self._conv3x3(5, s2, l1), self._conv3x3(6, l1, l2), self._gate(l2))
-        if config.head == "gap":
-            self.head = nn.Sequential(nn.AvgPool2d(6), nn.Conv2d(l2, CLASSES, 1, bias=False))
-        else:
-            self.head = nn.Sequential(nn.Conv2d(l2, CLASSES, 6, bias=False))
+        self.squeeze_1 = self._squeeze(config.edges[1], config.squeeze_1)
+        self.middle = self._stage(3, config.squeeze_1, *config.middle)
+        self.squeeze_2 = self._squeeze(config.middle[1], config.squeeze_2)
+        self.late = self._stage(5, config.squeeze_2, *config.late)
+        pool, size = ([nn.AvgPool2d(6)], 1) if config.head == "gap" else ([], 6)
+        self.head = nn.Sequential(*pool, nn.Conv2d(config.late[1], CLASSES, size, bias=False))
 
-    @staticmethod
-    def _stage(*parts: dict[str, nn.Module]) -> nn.Sequential:
-        return nn.Sequential(OrderedDict(layer for part in parts for layer in part.items()))
+    def _stage(self, index: int, inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+        """Two 3x3 convolutions, the first with number `index`, each with what follows it."""
+        layers = self._conv3x3(index, inputs, hidden) | self._conv3x3(index + 1, hidden, outputs)
+        return nn.Sequential(OrderedDict(layers | self._gate(outputs)))
+
+    def _squeeze(self, inputs: int, outputs: int) -> nn.Sequential:
+        activation = ACTIVATIONS[self.config.activation]()
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), activation)
 
     def _conv3x3(self, index: int, inputs: int, outputs: int) -> dict[str, nn.Module]:
         """The 3x3 convolution number `index` (1..6) with what follows it in this config."""
         padding = 1 if index <= 2 else 0
-        layers: dict[str, nn.Module] = {
-            f"conv{index}": nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False)
-        }
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False)
+        layers: dict[str, nn.Module] = {f"conv{index}": convolution}
         if index in self.config.batch_norm:
             layers[f"norm{index}"] = nn.BatchNorm2d(outputs)
         layers[f"{self.config.activation}{index}"] = ACTIVATIONS[self.config.activation]()
@@ -127,11 +118,7 @@ class Network(nn.Module):
         return {"gate": SqueezeExcitation(channels, self.config.squeeze_excitation)}
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities.
-
-        Raises:
-            ValueError: for any other image shape.
-        """
+        """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities, else a ValueError."""
         _check_shape(x)
         x = self.edges(x)  # 28x28, receptive field 3, then 5
         x = self.squeeze_1(self.pool(x))  # 28x28 -> 14x14, receptive field 6
@@ -144,19 +131,13 @@ class Network(nn.Module):
 
 def _check_shape(x: Tensor) -> None:
     if x.dim() != 4 or x.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
-        raise ValueError(
-            f"images have shape {tuple(x.shape)}; expected [N, 1, 28, 28]: "
-            "add the channel axis with images.unsqueeze(1), or resize to 28x28"
-        )
+        mend = "add the channel axis with images.unsqueeze(1), or resize to 28x28"
+        raise ValueError(f"images have shape {tuple(x.shape)}; expected [N, 1, 28, 28]: {mend}")
 
 
 @dataclass(frozen=True)
 class SeparableConfig:
-    """What distinguishes one separable network from another.
-
-    Raises:
-        ValueError: for a field outside its range; the message names it.
-    """
+    """What distinguishes one separable network from another."""
 
     channels: tuple[int, int, int]  # at 28x28, 14x14 and 7x7
     blocks: tuple[int, int, int] = (1, 3, 3)  # how many at each size
@@ -226,11 +207,7 @@ class SeparableNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities.
-
-        Raises:
-            ValueError: for any other image shape.
-        """
+        """[N, 1, 28, 28] normalised images -> [N, 10] log-probabilities, else a ValueError."""
         _check_shape(x)
         x = self.at_28(self.first(x))
         x = self.at_14(self.pool_1(x))
@@ -252,23 +229,17 @@ MODELS[4] = replace(MODELS[3], middle=(10, 12), batch_norm=EVERY_3X3)
 MODELS[5] = replace(MODELS[4], batch_norm=(1, 2, 3, 4, 6), dropout=0.01)
 MODELS[6] = replace(MODELS[5], head="gap")
 MODELS[7] = replace(MODELS[6], middle=(16, 16), late=(12, 12), batch_norm=EVERY_3X3)
-# Step 3, augmentation and learning rate: 8 and 9 change how the network is trained, which is in
-# utils/recipes.py: 8 rotates the images; 9 rotates them further, and its learning rate starts
-# higher and falls on a plateau.
+# Step 3, augmentation and learning rate: 8 rotates the images; 9 rotates them further, and its
+# learning rate starts higher and falls on a plateau. That stands in utils/recipes.py.
 MODELS[8] = MODELS[7]
 MODELS[9] = MODELS[8]
 MODELS[10] = replace(MODELS[9], middle=(12, 12), squeeze_2=10, late=(10, 12))  # trained as 9 is
-
 
 Config = NetworkConfig | SeparableConfig
 
 
 def build(model: int | Config) -> Network | SeparableNetwork:
-    """A freshly initialised network: a number from `MODELS`, or a config of your own.
-
-    Raises:
-        ValueError: if the number is not in `MODELS`.
-    """
+    """A fresh network: a number from `MODELS` (else a ValueError), or a config of your own."""
     if isinstance(model, SeparableConfig):
         return SeparableNetwork(model)
     if isinstance(model, NetworkConfig):

@@ -36,7 +36,7 @@ BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTA
 
 
 CLAIMED = {
-    "smallest-final": "the smallest that passed",
+    "smallest-final": "the smallest of the finals",
     "best-final": "the best",
     "short-final": "the shortest training",
     "9-final": "network 9",

@@ -24,7 +24,7 @@ class Recipe:
     """
 
     _: KW_ONLY
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # built by `_optimizer` in training.py
     learning_rate: Annotated[float, Field(gt=0)] = 0.01  # initial
     momentum: UnitInterval = 0.9  # SGD only
     nesterov: bool = False  # SGD only

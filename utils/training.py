@@ -184,9 +184,7 @@ class Trainer:
             self.set_rate((epoch - 1) * self.steps_per_epoch + step)
             chosen = slice(step * size, (step + 1) * size)
             losses.append(self.step(order[chosen], None if matrices is None else matrices[chosen]))
-        finite = torch.stack(
-            losses
-        ).isfinite()  # the first time in the epoch that the CPU waits for the device
+        finite = torch.stack(losses).isfinite()  # here alone the CPU waits for the device
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
             raise NonFiniteLossError(f"loss is not finite at epoch {epoch}, step {step}; {REMEDY}")
@@ -196,10 +194,8 @@ class Trainer:
     def step(self, index: Tensor, matrices: Tensor | None) -> Tensor:
         """One optimizer step on the images at `index`; returns the loss, on the device."""
         images = self.make_batch(self.images, index, matrices, self.statistics)
-        images, labels = (
-            images.contiguous(memory_format=self.engine.memory_format),
-            self.labels[index],
-        )
+        images = images.contiguous(memory_format=self.engine.memory_format)
+        labels = self.labels[index]
         with self.engine.autocast():
             log_probabilities = self.network(images).float()
         torch.clear_autocast_cache()  # else an outer autocast would reuse old weights
@@ -272,10 +268,10 @@ class ModelEMA:
 def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.Optimizer:
     fused = torch.device(engine.device).type in ("cpu", "cuda")
     common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": fused}
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **common)
     momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    return torch.optim.SGD(parameters, **common, **momentum)
+    kinds = {"sgd": (torch.optim.SGD, momentum), "adamw": (torch.optim.AdamW, {})}
+    kind, own = kinds[recipe.optimizer]
+    return kind(parameters, **common, **own)
 
 
 def _check_sizes(recipe: Recipe, train: Split, validation: Split | None, test: Split | None):
