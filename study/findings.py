@@ -56,9 +56,9 @@ class Judged:
 
     def __str__(self) -> str:
         seed = self.influential_seed
-        fragile = "" if seed is None else f"; without seed {seed} not clear"
+        fragile = "" if seed is None else f"; not so when seed {seed} is left out"
         words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}"
-        return f"{words}, n = {self.n}{fragile}"
+        return f"{words}, n = {self.n}{' pairs' * self.finding.paired}{fragile}"
 
 
 def judge(finding: Finding, records: list[list[Record]]) -> Judged:
@@ -110,18 +110,18 @@ _lowest = stats.lowest_of_last
 _STEP_2 = PUBLISHED[2].test_accuracy - PUBLISHED[1].test_accuracy  # as published, points
 FINDINGS = (
     # 1: "train and test discrepancy is around 0.30 ... does indicate overfitting"
-    Finding("1-overfits", 1, "model 1's train accuracy ends above its test accuracy, by more than the 0.30 points that the original reports", ("1",), _gap, ">", 0.30),
+    Finding("1-overfits", 1, "model 1's train accuracy ends above its test accuracy, by more than the 0.30 points that the original's text names", ("1",), _gap, ">", 0.30),
     Finding("1-below", 1, "model 1 ends below the brief's accuracy", ("1",), _test, "<", TARGET_ACCURACY),
     # 2: "still overfitting but not as model 1"
-    Finding("2-cost", 2, f"four fifths fewer parameters cost less test accuracy than the {-_STEP_2:.2f} points of the original's figures", ("2", "1"), _test, ">", _STEP_2),
+    Finding("2-cost", 2, f"with four fifths fewer parameters the test accuracy falls by less than the {-_STEP_2:.2f} points of the original's figures", ("2", "1"), _test, ">", _STEP_2),
     Finding("2-gap", 2, "model 2 overfits less than model 1", ("2", "1"), _gap, "<"),
     # 3: published above model 2; "very less overfitting"
     Finding("3-gain", 3, "model 3 tests better than model 2, which is larger", ("3", "2"), _test, ">"),
     Finding("3-gap", 3, "model 3 overfits less than model 1", ("3", "1"), _gap, "<"),
     # 4: batch norm "has increased" train and test accuracy; "less overfitting"
-    Finding("4-test", 4, "batch norm raises the test accuracy", ("4", "3"), _test, ">"),
-    Finding("4-train", 4, "batch norm raises the train accuracy", ("4", "3"), _train, ">"),
-    Finding("4-gap", 4, "batch norm narrows the gap", ("4", "3"), _gap, "<"),
+    Finding("4-test", 4, "batch norm and a narrower middle together raise the test accuracy", ("4", "3"), _test, ">"),
+    Finding("4-train", 4, "batch norm and a narrower middle together raise the train accuracy", ("4", "3"), _train, ">"),
+    Finding("4-gap", 4, "batch norm and a narrower middle together narrow the gap", ("4", "3"), _gap, "<"),
     # 5: dropout narrows the gap and costs test accuracy
     Finding("5-test", 5, "model 5 tests worse than model 4", ("5", "4"), _test, "<"),
     Finding("5-gap", 5, "model 5's gap is narrower than model 4's", ("5", "4"), _gap, "<"),
@@ -133,17 +133,17 @@ FINDINGS = (
     Finding("6-train", 6, "average pooling lowers the train accuracy", ("6", "5"), _train, "<"),
     Finding("6-norm", 6, "the fifth batch norm, put back, raises model 6's test accuracy", ("6-norm", "6"), _test, ">"),
     # 7: more capacity to win the accuracy back; "lesser gap"
-    Finding("7-test", 7, "more capacity raises the test accuracy", ("7", "6"), _test, ">"),
+    Finding("7-test", 7, "more capacity (wider stages and the fifth batch norm) raises the test accuracy", ("7", "6"), _test, ">"),
     Finding("7-late", 7, "more capacity raises the mean test accuracy of the last five epochs", ("7", "6"), stats.late_test, ">"),
     Finding("7-dropout", 7, "without dropout model 7 tests worse", ("7-no-dropout", "7"), _test, "<"),
     # 8: rotation "has improved the test accuracy"
     Finding("8-test", 8, "rotation raises the test accuracy", ("8", "7"), _test, ">"),
     Finding("8-train", 8, "rotation lowers the train accuracy", ("8", "7"), _train, "<"),
     # 9: both additions improve; "more consistent results"
-    Finding("9-test", 9, "more rotation and the schedule together raise the test accuracy", ("9", "8"), _test, ">"),
+    Finding("9-test", 9, "more rotation and the plateau schedule together raise the test accuracy", ("9", "8"), _test, ">"),
     Finding("9-warp", 9, "more rotation alone raises the test accuracy", ("8-warp", "8"), _test, ">"),
-    Finding("9-schedule", 9, "the schedule alone raises the test accuracy", ("8-schedule", "8"), _test, ">"),
-    Finding("9-steady", 9, "the schedule calms the last five epochs", ("8-schedule", "8"), stats.late_range, "<"),
+    Finding("9-schedule", 9, "the plateau schedule, with its higher rate, raises the test accuracy without the second rotation", ("8-schedule", "8"), _test, ">"),
+    Finding("9-steady", 9, "the same schedule narrows the range of the last five epochs", ("8-schedule", "8"), stats.late_range, "<"),
     Finding("9-brief", 9, "model 9's lowest of the last five epochs is at the brief's accuracy on average", ("9",), _lowest, ">", TARGET_ACCURACY),
     Finding("9-leak", 9, "a schedule that watches the test loss gains test accuracy", ("9-leak", "9"), _test, ">", paired=True),
     # 10: a fifth fewer parameters, published 0.01 points lower
@@ -167,24 +167,24 @@ IDEAS: tuple[tuple[str, str, str], ...] = (
     ("four fifths fewer parameters (2 - 1)", "2", "1"),
     ("a third fewer again (3 - 2)", "3", "2"),
     ("batch norm, narrower middle (4 - 3)", "4", "3"),
-    ("dropout 0.01 alone", "4-dropout", "4"),
-    ("one batch norm fewer alone", "4-norm-fewer", "4"),
+    ("dropout 0.01 alone, in network 4", "4-dropout", "4"),
+    ("one batch norm fewer alone, in network 4", "4-norm-fewer", "4"),
     ("dropout and one batch norm fewer (5 - 4)", "5", "4"),
     ("average pooling for the big head (6 - 5)", "6", "5"),
     ("network 6 with the fifth batch norm", "6-norm", "6"),
-    ("wider late stages alone", "7-norm-fewer", "6"),
-    ("both: wider, and that batch norm (7 - 6)", "7", "6"),
+    ("network 6 with the wider stages", "7-norm-fewer", "6"),
+    ("both: batch norm and wider stages (7 - 6)", "7", "6"),
     ("network 7 without dropout", "7-no-dropout", "7"),
     ("network 7 with dropout 0.05", "7-dropout-5", "7"),
     ("rotation by up to 6.9 degrees (8 - 7)", "8", "7"),
-    ("a second rotation alone", "8-warp", "8"),
-    ("the plateau schedule alone", "8-schedule", "8"),
+    ("network 8 with a second rotation", "8-warp", "8"),
+    ("network 8 with plateau schedule, higher rate", "8-schedule", "8"),
     ("both: rotation and schedule (9 - 8)", "9", "8"),
-    ("a schedule that sees the test loss", "9-leak", "9"),
+    ("network 9 with a schedule that sees the test loss", "9-leak", "9"),
     ("a fifth fewer parameters (10 - 9)", "10", "9"),
-    ("gates for channels, in network 10", "10-gates", "10-wider"),
-    ("network 9: fixed drops, batches of 64, an average", "9-steps", "9"),
-    ("network 10: the same", "10-steps", "10"),
+    ("network 10: gates instead of channels", "10-gates", "10-wider"),
+    ("network 9: recipe 9-steps", "9-steps", "9"),
+    ("network 10: recipe 10-steps", "10-steps", "10"),
     ("network 9: the final's recipe", "9-final", "9"),
     ("network 10: the final's recipe", "10-final", "10"),
 )
@@ -192,8 +192,9 @@ IDEAS: tuple[tuple[str, str, str], ...] = (
 
 def effects() -> dict[str, tuple[Interval, int]]:
     """{idea: (its effect on the final test accuracy, seeds)}, of the recorded ideas."""
+    paired = {finding.names for finding in FINDINGS if finding.paired}
     return {
-        idea: (difference(*groups), min(map(len, groups)))
+        idea: (difference(*groups, by_seed=(after, before) in paired), min(map(len, groups)))
         for idea, after, before in IDEAS
         if (groups := _enough(after, before))
     }

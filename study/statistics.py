@@ -141,6 +141,8 @@ def runs_meeting_brief(runs: list[Record]) -> int:
 
 def brief_met(runs: list[Record]) -> str:
     """How many runs meet the brief, in words, with the 95 % interval of that share."""
+    if runs[0].parameters >= PARAMETER_LIMIT:
+        return "too large"
     met = runs_meeting_brief(runs)
     low, high = share_interval(met, len(runs))
     return f"{met} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
@@ -163,13 +165,11 @@ class Interval:
     def __str__(self) -> str:
         if self.unit == "%":
             return f"{self.value:.2f} % (95 % interval {self.low:.2f} to {self.high:.2f})"
-        value, low, high = map(_signed, (self.value, self.low, self.high))
+        figures = self.value, self.low, self.high
+        # More decimals where two would hide on which side of zero the interval ends.
+        digits = 2 if all(abs(end) >= 0.005 or not end for end in figures[1:]) else 3
+        value, low, high = (f"{figure:+.{digits}f}" for figure in figures)
         return f"{value} {self.unit} (95 % interval {low} to {high})"
-
-
-def _signed(figure: float) -> str:
-    """Two decimals; more where they would hide on which side of zero it is."""
-    return f"{figure:+.2f}" if abs(figure) >= 0.005 or not figure else f"{figure:+.4f}"
 
 
 def paired(after: list[Record], before: list[Record]) -> tuple[list[Record], list[Record]]:

@@ -100,10 +100,11 @@ def ladder(found, _):
     figure = plots.ladder(groups)
     axes = figure.axes[0]
     last = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) == 5]
-    dots = [dot for dot in points(axes) if dot[2] == BLUE]
+    dots = [dot for dot in points(axes) if dot[2] in (BLUE, "#FFFFFF")]
     accuracies = [runs[0].test_accuracy[-5:] for runs in groups.values()]
     expected = [[(i, accuracy) for accuracy in each] for i, each in enumerate(accuracies)]
-    return figure, [last, dots], [expected, [(*each[-1], BLUE) for each in expected]]
+    ends = [(i, runs[0].test_accuracy[-1], face(runs[0])) for i, runs in enumerate(groups.values())]
+    return figure, [last, dots], [expected, ends]
 
 
 def face(run):
@@ -220,8 +221,8 @@ def signal(*_):
 def receptive_fields(_, mnist):
     figure = diagrams.receptive_fields(mnist.test.images[0], 1)
     squares = [(s.get_x(), s.get_y(), s.get_width()) for s in figure.axes[0].patches]
-    fields = 3, 5, 6, 10, 14, 18, 22, 32
-    return figure, squares, [(13.5 - field / 2, 13.5 - field / 2, field) for field in fields]
+    fields = (11.5, 3), (10.5, 5), *((13.5 - field / 2, field) for field in (6, 10, 14, 18, 22, 32))
+    return figure, squares, [(corner, corner, field) for corner, field in fields]
 
 
 def diagram(*_):
@@ -265,9 +266,9 @@ def test_a_frontier_on_other_data_has_nothing_public_beside_it(found):
 def test_every_model_has_a_diagram_and_the_change_is_orange():
     for model in MODELS:
         check(diagrams.diagram(model))
-    blocks, old = diagrams._blocks(6), diagrams._blocks(5)
-    changed = [diagrams._changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
-    assert changed == [False] * 9 + [True, True]  # the head
+    figure, blocks = check(diagrams.diagram(6)), diagrams._blocks(6)
+    drawn = [to_hex(patch.get_facecolor()).upper() for patch in figure.axes[0].patches]
+    assert [c == ORANGE for c in drawn if c in (ORANGE, SKY)] == [False] * 9 + [True, True]  # head
     assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
     check(diagrams.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
     blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
@@ -293,7 +294,7 @@ def test_class_activation_maps_sum_to_the_logits(mnist, found):
     logits = look.outputs(network, {"head": network.head}, image, record.statistics)["head"]
     (most, less), (first, second) = (best.tolist() for best in logits.flatten().topk(2))
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [f"{first}, {most:+.1f}", f"next best: {second}, {less:+.1f}"]
+    assert titles == [f"{first}, {most:+.1f}", f"2nd: {second}, {less:+.1f}"]
 
 
 def test_stroke_lengths_by_hand():

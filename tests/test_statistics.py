@@ -99,7 +99,7 @@ def test_difference_agrees_with_scipy_on_unequal_spreads(record):
 
 
 def test_an_interval_shows_on_which_side_of_zero_it_ends():
-    assert str(Interval(-0.04, -0.07, -0.004)).endswith("(95 % interval -0.07 to -0.0040)")
+    assert str(Interval(-0.04, -0.07, -0.004)).endswith("(95 % interval -0.070 to -0.004)")
     assert str(Interval(0.0, -0.05, 0.05)) == "+0.00 points (95 % interval -0.05 to +0.05)"
 
 

@@ -87,7 +87,8 @@ def test_ladder_table_has_a_line_per_experiment(found):
         assert cells[5] == str(len(runs))
         met, n = runs_meeting_brief(runs), len(runs)
         low, high = share_interval(met, n)
-        assert cells[-1] == f"{met} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
+        words = f"{met} of {n} ({100 * low:.0f} to {100 * high:.0f} %)"
+        assert cells[-1] == (words if runs[0].parameters < 8_000 else "too large")
     assert lines[5][7] == ""  # the original published no final
 
 

@@ -1,5 +1,6 @@
 """A network as it is built: its diagram, and what each layer sees."""
 
+import math
 from dataclasses import replace
 
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
     old = _blocks(before) if before is not None else blocks
     total, previous = (sum(block.parameters for block in row) for row in (blocks, old))
     name = f"Model {model}" if isinstance(model, int) else "The network"
-    changed = [_changed(block, old[i : i + 1]) for i, block in enumerate(blocks)]
+    changed = [[block] != old[i : i + 1] for i, block in enumerate(blocks)]
     title = f"{name}: {total:,} parameters"
     if any(changed):
         title = f"{name}: {total:,} parameters, {total - previous:+,}; what changed is orange"
@@ -58,10 +59,6 @@ def _blocks(model: int | Config) -> list[LayerRow]:
             if row.spatial:  # a separable block has the channels of its second convolution
                 blocks[-1] = replace(blocks[-1], output=row.output)
     return blocks
-
-
-def _changed(block: LayerRow, old: list[LayerRow]) -> bool:
-    return [(block.layer, block.output[0])] != [(row.layer, row.output[0]) for row in old]
 
 
 def _said(block: LayerRow) -> str:
@@ -97,7 +94,7 @@ def receptive_fields(image: Tensor, model: int | Config) -> Figure:
     colours = VERMILION, ORANGE, GREEN, SKY, BLUE, PURPLE, YELLOW, BLACK
     middle = (IMAGE_SIZE - 1) / 2
     for index, (field, layer) in enumerate(fields.items()):
-        corner = middle - field / 2
+        corner = math.floor(middle - field / 2 - 0.5) + 0.5  # at the border of a pixel
         style = {"fill": False, "edgecolor": colours[index % len(colours)], "linewidth": 2.5}
         axes.add_patch(
             Rectangle((corner, corner), field, field, label=f"{field}: {layer}", **style)

@@ -60,7 +60,9 @@ def panels(rows: int, columns: int, size: tuple[float, float], title: str, alt: 
         figure, axes = pyplot.subplots(
             rows, columns, figsize=size, layout="constrained", squeeze=False
         )
-    figure.suptitle(textwrap.fill(title, int(size[0] * 11.5)), x=0.01, ha="left")
+    figure.suptitle(
+        textwrap.fill(title, int(size[0] * 11.5), break_on_hyphens=False), x=0.01, ha="left"
+    )
     figure.alt = f"{alt}. {title}."
     return figure, axes
 

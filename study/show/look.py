@@ -34,7 +34,7 @@ def class_activation(network: nn.Module, images: Tensor, statistics: Statistics)
     maps = list(outputs(network, stages, images, statistics).values())[-1]
     each = torch.einsum("dc,nchw->ndhw", weight, maps) / maps[0, 0].numel()
     best = each.sum((2, 3)).topk(2).indices
-    title = "Where the answer comes from: blue places speak for the digit, orange-red against it"
+    title = "Where the answer comes from: blue places speak for the digit, orange ones against it"
     alt = f"Class activation maps over {len(images)} digits, for the answer and the next best"
     columns = min(5, len(images))
     pairs = -(-len(images) // columns)  # of rows: the answer, and below it the next best
@@ -44,7 +44,7 @@ def class_activation(network: nn.Module, images: Tensor, statistics: Statistics)
     extent = (middle - half, middle + half, middle + half, middle - half)
     most = 0.6 * float(each.abs().max())
     for index, image in enumerate(images):
-        for row, name in enumerate(("", "next best: ")):
+        for row, name in enumerate(("", "2nd: ")):
             seen = each[index, digit := int(best[index, row])]
             axis = axes[2 * (index // columns) + row, index % columns]
             axis.imshow(image.numpy(), cmap=INK, vmin=0, vmax=400)
@@ -106,7 +106,7 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
     for axis, found in ((left, before), (right, after)):
         for (model, values), (colour, _) in zip(found.items(), SERIES, strict=False):
             axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=f"model {model}")
-        axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution")
+        axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution", xticks=range(1, 10))
     left.set(title="before training", ylabel="standard deviation")
     right.set(title=f"after {steps} steps")
     left.legend(frameon=False)

@@ -20,9 +20,9 @@ from utils.recipes import Recipe
 
 FEW = 20  # images, below which a point of the calibration is not drawn
 AMOUNTS = {  # of each condition: images ..., how far they change, in which unit
-    "rotated": ("rotated", "rotated", "degrees"),
+    "rotated": ("rotated counterclockwise", "rotated counterclockwise", "degrees"),
     "shifted": ("shifted to the right and down", "shifted to the right and down", "pixels"),
-    "noise": ("under noise", "noise", "share of full ink"),
+    "noise": ("under noise", "standard deviation of the noise", "of full ink"),
 }
 
 
@@ -53,13 +53,13 @@ def stroke_lengths(train: Split) -> Tensor:
 
 
 def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
-    """Histogram of stroke widths: how many fit, with both edges, into a window of each size.
+    """Histogram of stroke widths along rows, and how many fit into a window of each size.
 
     A window that shows both edges of a stroke is at least two pixels wider than it.
     """
     lengths = stroke_lengths(train)
-    shown = [f"of {f}, {float((lengths <= f - 2).float().mean()):.0%}" for f in fields]
-    title = f"Widths of strokes: how many a window shows with both edges: {'; '.join(shown)}"
+    shown = [f"{f} pixels {float((lengths <= f - 2).float().mean()):.0%}" for f in fields]
+    title = f"Strokes that a window shows with both edges: {', '.join(shown)}"
     alt = "Histogram of the widths of strokes, with the widest that fits into each window"
     figure, axes = sized(8, 3, title, alt)
     share = 100 * torch.bincount(lengths, minlength=16)[:16] / len(lengths)
@@ -67,7 +67,7 @@ def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
     for field, colour in zip(fields, (VERMILION, BLUE, GREEN), strict=False):
         label = f"window of {field}: strokes up to {field - 2} px"
         axes.axvline(field - 1.5, color=colour, linestyle="--", label=label)
-    axes.set(xlabel="width of a horizontal run of ink, pixels", ylabel="share of runs, %")
+    axes.set(xlabel="width of a stroke along a row, pixels", ylabel="share of strokes, %")
     axes.legend(frameon=False)
     return figure
 
@@ -80,7 +80,8 @@ def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
         matrices = sample_affine(recipe, len(originals), generator)
         pictures += list(apply_affine(originals.unsqueeze(1).float(), matrices).squeeze(1))
         captions += [f"{angle:+.1f}°" for angle in rotation_angles(matrices)]
-    title = f"Rotated by up to {sum(recipe.rotations):g} degrees the digits stay what they are"
+    angles = " + ".join(f"{limit:g}" for limit in recipe.rotations)
+    title = f"Rotated by up to {angles} degrees the digits stay what they are"
     return images(pictures, captions, title, columns=len(originals))
 
 
@@ -123,11 +124,8 @@ def shared_mistakes(found: tuple[int, int, list[tuple[int, float, int]]], test: 
     """The test images that many networks misclassify, as found by `study.robustness`."""
     n, missed, shared = found
     disputed = sum(index in DISPUTED for index, *_ in shared)
-    least = min((share for _, share, _ in shared), default=0)
-    title = (
-        f"{len(shared)} test images are missed by {least:.0%} of {n} networks or more "
-        f"({disputed} of them of disputed label), {missed} by at least one"
-    )
+    title = f"Of {missed} test images that any of {n} networks misreads, most misread {len(shared)}"
+    title += f"; {disputed} of these have a disputed label"
     some = test.part([index for index, *_ in shared])
     captions = [
         f"{label}{'*' if index in DISPUTED else ''} as {answer}, {share:.0%}"
@@ -150,7 +148,8 @@ def calibration(found: tuple[float, list[tuple[float, float, int]]], name: str) 
     axes.plot([0, 100], [0, 100], color=SKY, linestyle="--", label="as sure as correct")
     axes.plot(x, y, "o-", color=BLUE, label="the networks")
     for place, count in zip(zip(x, y, strict=True), counts, strict=True):
-        axes.annotate(f"{count:,}", place, (5, -12), textcoords="offset points", fontsize=9)
+        style = {"textcoords": "offset points", "fontsize": 9, "ha": "right"}
+        axes.annotate(f"{count:,}", place, (-6, 4), **style)
     axes.set(xlabel="probability of the answer, %", ylabel="correct answers, %")
     axes.legend(frameon=False)
     return figure

@@ -62,7 +62,7 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
     bottom = math.floor(min([*own, *lows[: len(own)]]))  # the axes fit the run
     axes.set(xlabel="epoch", xlim=(0.8, len(own) + 0.2), xticks=range(1, len(own) + 1))
     axes.set(ylabel=f"test accuracy, % (axis from {bottom})", ylim=(bottom, 100))
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -97,7 +97,9 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
             last = run.test_accuracy[-LAST_EPOCHS:]
             x = column + min(0.16, 0.7 / len(runs)) * (index - (len(runs) - 1) / 2)
             (epochs,) = axes.plot([x] * len(last), last, "o-", color=SKY, lw=1, ms=3, zorder=1)
-            final = axes.scatter([x], last[-1:], s=16, color=BLUE, zorder=3)
+            face = BLUE if verdict(run).met else "white"
+            axes.scatter([x], last[-1:], s=16, facecolor=face, edgecolor=BLUE, zorder=3)
+        final = axes.scatter([], [], s=16, color=BLUE)
         ends, style = (column - 0.35, column + 0.35), {"color": VERMILION, "lw": 2, "zorder": 4}
         mean = axes.hlines(final_test(runs).mean, *ends, **style)
     target_line(axes, TARGET_ACCURACY)
@@ -106,7 +108,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
     axes.set_xlim(-0.5, len(models) - 0.5)
     small = axes.fill_between([], [], color=YELLOW, alpha=0.3)
-    words = "the last epochs of a run", "its final epoch", "mean final epoch"
+    words = "a run's last epochs", "its final epoch; filled: meets the brief", "mean final epoch"
     words += (f"fewer than {PARAMETER_LIMIT:,} parameters",)
     handles = [epochs, final, mean, small]
     figure.legend(handles, words, frameon=False, loc="outside lower center", ncols=2)
@@ -120,13 +122,14 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     """
     every = [run for runs in groups.values() for run in runs]
     when = [epochs[0] for epochs in map(rate_drops, every) if epochs]
-    never, last = len(every) - len(when), max(len(run.history) for run in every)
+    last = max(len(run.history) for run in every)
     span = f"{min(when, default=0)} to {max(when, default=0)}"
-    title = f"The rate first falls after epoch {span}; in {never} of {len(every)} runs never"
+    title = f"The rate first falls after epoch {span}" + " or never" * (len(when) < len(every))
     alt = "Final test accuracy of each run against the epoch of its first drop"
     figure, axes = sized(8, 3.6, title, alt)
-    for (name, runs), (colour, marker) in zip(groups.items(), SERIES, strict=False):
-        epochs = [(*rate_drops(run), last + 1)[0] for run in runs]
+    for index, (name, runs) in enumerate(groups.items()):
+        colour, marker = SERIES[index]
+        epochs = [(*rate_drops(run), last + 1)[0] + 0.25 * index for run in runs]
         ends = [run.test_accuracy[-1] for run in runs]
         faces = [colour if verdict(run).met else "white" for run in runs]
         style = {"edgecolors": colour, "marker": marker} | DOT
@@ -142,7 +145,7 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
 
 
 def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
-    """What each idea was worth: {idea: (effect in points with its 95 % interval, n)}."""
+    """The effect of each idea: {idea: (points with their 95 % interval, seeds)}."""
     clear = sum(effect.clear for effect, _ in effects.values())
     title = f"Effects on the test accuracy: {clear} of {len(effects)} are clear of zero"
     alt = "Effect of each change on the final test accuracy, with its interval"
@@ -154,6 +157,6 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
     axes.set_yticks(range(len(effects)), names)
     axes.invert_yaxis()
-    words = "points of test accuracy (blue: gain, red: loss, grey: not clear of zero)"
+    words = "points of test accuracy (blue: gain, orange: loss, grey: not clear of zero)"
     axes.set_xlabel(words, loc="right")
     return figure

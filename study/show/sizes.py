@@ -8,12 +8,11 @@ from study.published import Public
 from study.records import Record
 from study.show.plots import display_name, with_interval
 from study.statistics import final_test, mean_interval
-from study.thresholds import LOWEST_OF_A_FINAL, TARGET_ACCURACY
+from study.thresholds import TARGET_ACCURACY
 from utils.curves import target_line
 from utils.data import CANONICAL_CHECKSUM
 from utils.figures import BLUE, VERMILION, panels
 
-FLOOR = LOWEST_OF_A_FINAL - 0.6  # percent; a trial that ends lower is drawn there, with its figure
 NOTE = {"textcoords": "offset points", "fontsize": 10}
 NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the frontier's enlarged part
 
@@ -50,9 +49,9 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         if not _near(*place):  # neighbours have their names below and above
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
         elif size in enlarged:  # the second of one size
-            part.annotate(name, place, (6, -4), **NOTE)
+            part.annotate(name, place, (6, 5), **NOTE)
         else:
-            part.annotate(name, place, (-6, -4), ha="right", **NOTE)
+            part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
             enlarged.append(size)
     whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
     for letter, p in zip("abcdefgh", public, strict=False):
@@ -60,7 +59,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         for axis, text in ((whole, label), (part, None)):
             axis.scatter([p.parameters], [p.last], marker="^", color=VERMILION, s=30, label=text)
         axis = part if _near(p.parameters, p.last) else whole
-        axis.annotate(letter, (p.parameters, p.last), (-3, -14), textcoords="offset points")
+        axis.annotate(letter, (p.parameters, p.last), (6, -5), textcoords="offset points")
     figure.legend(frameon=False, loc="outside lower center", fontsize=10)
     return figure
 

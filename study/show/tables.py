@@ -53,13 +53,13 @@ LADDER: Columns = {
     "brief met": brief_met,
 }
 SPREADS: Columns = {
-    "accuracy of the kept networks": lambda runs: seed_spread(runs)[0],
+    "test accuracy": lambda runs: seed_spread(runs)[0],
     "SD, points": lambda runs: f"{seed_spread(runs)[0].sd:.3f}",
     "SD by independent chance at every image, points": lambda runs: f"{seed_spread(runs)[1]:.3f}",
 }
 ELSEWHERE: Columns = {
     "prepared as MNIST": lambda runs: out_of_distribution(runs)[0],
-    "merely enlarged": lambda runs: out_of_distribution(runs)[1],
+    "only enlarged": lambda runs: out_of_distribution(runs)[1],
 }
 
 
@@ -90,7 +90,7 @@ def results(runs: list[Record]) -> str:
         ("test accuracy of the best epoch, to compare", best_test(runs), test),
         ("train - test", final_gap(runs), ""),
         ("lowest test accuracy of a run's last five epochs", lowest_of_last(runs), ""),
-        ("runs that meet the brief (95 % interval of the share)", brief_met(runs), ""),
+        ("runs that meet the brief", brief_met(runs), ""),
     ]
     ours, theirs = "here: mean ± SD over seeds, final epoch", "published: best epoch, one seed"
     return markdown(("figure", ours, theirs), rows)
@@ -111,6 +111,6 @@ def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> st
         lies = "inside" if low <= quoted <= high else side
         both = best_test(described).short(), final_test(described).short()
         rows.append((model, f"{quoted:.2f}", ours, best.n, lies, *both))
-    columns = ("model", "published best %", "our best epochs, its recipe %", "seeds",
-               "published lies", "best, as described %", "final, as described %")  # fmt: skip
+    columns = ("model", "published best %", "best epochs by its code % (range)", "seeds",
+               "published is", "best by its text %", "final by its text %")  # fmt: skip
     return markdown(columns, rows)
