@@ -189,11 +189,7 @@ class _MaxPoolFunction(torch.autograd.Function):
         y = _empty(x, n, c, h // 2, w // 2)
         rows = n * h // 2
         ctx.chosen = np.empty((rows, w // 2, c), np.uint8)
-        spatial.max_pool(
-            _memory(x, rows, 2, w // 2, 2, c),
-            _memory(y, rows, w // 2, c),
-            ctx.chosen,
-        )
+        spatial.max_pool(_memory(x, rows, 2, w // 2, 2, c), _memory(y, rows, w // 2, c), ctx.chosen)
         return y
 
     @staticmethod
@@ -203,9 +199,7 @@ class _MaxPoolFunction(torch.autograd.Function):
         grad = _channels_last(grad)
         dx = _empty(grad, n, c, 2 * h, 2 * w)
         spatial.max_pool_backward(
-            _memory(grad, n * h, w, c),
-            ctx.chosen,
-            _memory(dx, n * h, 2, w, 2, c),
+            _memory(grad, n * h, w, c), ctx.chosen, _memory(dx, n * h, 2, w, 2, c)
         )
         return dx
 

@@ -56,7 +56,9 @@ class Judged:
 
     def __str__(self) -> str:
         seed = self.influential_seed
-        fragile = "" if seed is None else f"; not so when seed {seed} is left out"
+        fragile = (
+            "" if seed is None else f"; without seed {seed} the interval contains the threshold"
+        )
         words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}"
         return f"{words}, n = {self.n}{' pairs' * self.finding.paired}{fragile}"
 
@@ -153,9 +155,9 @@ FINDINGS = (
     # The brief, kept: at least on average; how many single runs keep it is counted beside it.
     Finding("9-final-brief", 9, "9-final's lowest of the last five epochs is at the brief's accuracy on average", ("9-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("10-final-brief", 10, "10-final's lowest of the last five epochs is at the brief's accuracy on average", ("10-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' recipe, too", ("10-final", "9-final"), _test, "<"),
+    Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' recipe", ("10-final", "9-final"), _test, "<"),
     Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average", ("best-final",), _test, ">", BEST_GOAL),
+    Finding("best-final-goal", None, "best-final ends at 99.70 % or more on average, the plan's goal", ("best-final",), _test, ">", BEST_GOAL),
     Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
     Finding("10-gates", 10, "gates (Squeeze-and-Excitation) are worth more than the same parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),

@@ -130,9 +130,9 @@ def forest(*_):
 
 def frontier(found, _):
     figure = sizes.frontier({"4": found["4"], "9": found["9"]}, PUBLIC)
-    ours = [(r[0].parameters, statistics.final_test(r).mean) for r in (found["4"], found["9"])]
-    expected = [(*p, BLUE) for p in ours] + [(p.parameters, p.last, VERMILION) for p in PUBLIC]
-    return figure, list(map(points, figure.axes)), [expected, expected]
+    ours = [(r[0].parameters, statistics.final_test(r).mean, BLUE) for r in map(found.get, "49")]
+    public = [(p.parameters, p.last, VERMILION) for p in PUBLIC]
+    return figure, list(map(points, figure.axes)), [ours + public, ours[1:] + public]
 
 
 def strokes(_, mnist):

@@ -71,4 +71,4 @@ def target_line(axis, accuracy: float) -> None:
     """A dashed horizontal line at the test accuracy to reach, in percent."""
     axis.axhline(accuracy, color=BLACK, linestyle="--", linewidth=1)
     style = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 10}
-    axis.annotate(f"target\n{accuracy} %", (1, accuracy), (4, 0), va="center", **style)
+    axis.annotate(f"brief:\n{accuracy} %", (1, accuracy), (4, 0), va="center", **style)

@@ -106,7 +106,8 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
     for axis, found in ((left, before), (right, after)):
         for (model, values), (colour, _) in zip(found.items(), SERIES, strict=False):
             axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=f"model {model}")
-        axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution", xticks=range(1, 10))
+        axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution")
+        axis.set_xticks(range(1, 10), ["1", "2", "1x1", "3", "4", "1x1", "5", "6", "head"])
     left.set(title="before training", ylabel="standard deviation")
     right.set(title=f"after {steps} steps")
     left.legend(frameon=False)

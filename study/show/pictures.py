@@ -124,8 +124,10 @@ def shared_mistakes(found: tuple[int, int, list[tuple[int, float, int]]], test: 
     """The test images that many networks misclassify, as found by `study.robustness`."""
     n, missed, shared = found
     disputed = sum(index in DISPUTED for index, *_ in shared)
-    title = f"Of {missed} test images that any of {n} networks misreads, most misread {len(shared)}"
-    title += f"; {disputed} of these have a disputed label"
+    title = (
+        f"{len(shared)} test images, {disputed} with a disputed label, are misread by most of {n} "
+    )
+    title += f"networks; {missed} by at least one"
     some = test.part([index for index, *_ in shared])
     captions = [
         f"{label}{'*' if index in DISPUTED else ''} as {answer}, {share:.0%}"

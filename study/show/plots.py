@@ -81,7 +81,7 @@ def position_in_band(run: Record, recorded: list[Record]) -> str:
 def ladder(models: dict[str, list[Record]]) -> Figure:
     """Test accuracy in the last five epochs of every run, one column per experiment."""
     met = {name: runs_meeting_brief(runs) for name, runs in models.items()}
-    title = f"{sum(met.values())} of {sum(map(len, models.values()))} runs meet the brief"
+    title = f"{sum(met.values())} of {sum(map(len, models.values()))} runs shown meet the brief"
     shares = {name: met[name] / len(models[name]) for name in models}
     best = [
         f"{n}, {met[n]} of {len(models[n])}" for n in models if shares[n] == max(shares.values())
@@ -90,8 +90,9 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
         title += f"; most often {' and '.join(best)}"
     alt = "Test accuracy in the last five epochs of every run, by experiment, "
     figure, axes = sized(8, 4.2, title, alt + f"against {TARGET_ACCURACY} %")
+    sizes = {runs[0].parameters < PARAMETER_LIMIT for runs in models.values()}
     for column, runs in enumerate(models.values()):
-        if runs[0].parameters < PARAMETER_LIMIT:
+        if len(sizes) > 1 and runs[0].parameters < PARAMETER_LIMIT:
             axes.axvspan(column - 0.5, column + 0.5, color=YELLOW, alpha=0.18, linewidth=0)
         for index, run in enumerate(runs):
             last = run.test_accuracy[-LAST_EPOCHS:]
@@ -110,7 +111,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     small = axes.fill_between([], [], color=YELLOW, alpha=0.3)
     words = "a run's last epochs", "its final epoch; filled: meets the brief", "mean final epoch"
     words += (f"fewer than {PARAMETER_LIMIT:,} parameters",)
-    handles = [epochs, final, mean, small]
+    handles = [epochs, final, mean, small][: 2 + len(sizes)]
     figure.legend(handles, words, frameon=False, loc="outside lower center", ncols=2)
     return figure
 

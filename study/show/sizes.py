@@ -43,11 +43,13 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     enlarged: list[int] = []  # sizes of those that are named in the part
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
-        for axis in (whole, part):
-            with_interval(axis, interval, size, BLUE, across=False)
         place = (size, interval.value)
+        for axis in (whole, part) if _near(*place) else (whole,):
+            with_interval(axis, interval, size, BLUE, across=False)
         if not _near(*place):  # neighbours have their names below and above
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
+        elif len(name) < 3:
+            part.annotate(name, place, (-6, -4), ha="right", **NOTE)
         elif size in enlarged:  # the second of one size
             part.annotate(name, place, (6, 5), **NOTE)
         else:
@@ -55,7 +57,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
             enlarged.append(size)
     whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
     for letter, p in zip("abcdefgh", public, strict=False):
-        label = f"public, one run: {letter}, {p.source}, {p.epochs} epochs"
+        label = f"public, one run: {letter}, {p.source}, {p.parameters:,}, {p.epochs} epochs"
         for axis, text in ((whole, label), (part, None)):
             axis.scatter([p.parameters], [p.last], marker="^", color=VERMILION, s=30, label=text)
         axis = part if _near(p.parameters, p.last) else whole
