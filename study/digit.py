@@ -4,6 +4,7 @@ MNIST's makers cropped each digit, scaled its longer side to 20 pixels and moved
 to the centre of 28x28 pixels (LeCun et al., Gradient-Based Learning, 1998).
 """
 
+import functools
 import os
 import warnings
 from pathlib import Path
@@ -24,7 +25,6 @@ from utils.validation import OneLineError, first_line
 BOX = 20  # pixels, the longer side of a digit
 MOST_PIXELS = 50_000_000  # of a picture
 WORKING_SIDE = 400  # pixels; larger pictures are reduced to it first
-THUMBNAIL = 40  # pixels; in a smaller picture, shadows and specks are not looked for
 LEAST_CONTRAST = 0.1  # black against white is 1
 LUMA = 0.299, 0.587, 0.114  # weights of red, green and blue in grey, as in Pillow (ITU-R 601)
 # A path, a PIL image, or an array or tensor [H, W], [1, H, W] or [H, W, 1, 3 or 4].
@@ -65,7 +65,7 @@ def read_digit(picture: Picture, run: Record) -> Reading:
 def as_mnist(picture: Picture) -> Tensor:
     """A picture of one digit prepared as MNIST was: [28, 28] uint8, ink 255 on 0.
 
-    Dark on light or light on dark, of any size and position; smooth shadows are removed.
+    Dark on light or light on dark, of any size and place; shadows, specks and lines are removed.
 
     Raises:
         PictureError: if it cannot be read, or shows no digit or several.
@@ -141,49 +141,57 @@ def _flat(values: numpy.ndarray) -> numpy.ndarray:
 
 
 def _ink(grey: numpy.ndarray) -> numpy.ndarray:
-    """Amount of ink at each pixel, 0..1, of the one digit in the picture."""
-    rim = max(1, min(grey.shape) // 20)
-    edge = numpy.ones(grey.shape, bool)
-    edge[rim:-rim, rim:-rim] = False
-    ground = grey - _background(grey, edge, rim)
-    noise = 1.4826 * numpy.median(abs(ground[edge] - numpy.median(ground[edge])))
-    dark, light = ((numpy.clip(ground, *ends) ** 2).sum() for ends in ((-1, 0), (0, 1)))
-    ink = ground if light > dark else -ground
-    if (most := ink.max()) < max(LEAST_CONTRAST, 6 * noise):
+    """Amount of ink at each pixel, 0..1, of the one digit in the picture.
+
+    Ink is darker than a threshold that follows shadows, from mean and deviation around each pixel
+    (Wolf and Jolion, Extraction and recognition of artificial text in multimedia documents, 2004).
+    """
+    if numpy.median(grey) < (grey.min() + grey.max()) / 2:  # most pixels show paper
+        grey = 1 - grey
+    side, reach = min(grey.shape), max(1, max(grey.shape) // 50)  # pixels
+    around = functools.partial(ndimage.uniform_filter, size=max(15, side // 4) | 1)
+    mean = around(grey)
+    std = numpy.sqrt(numpy.maximum(around(grey**2) - mean**2, 0))
+    mask = grey <= mean - (1 - std / max(std.max(), 1e-9)) * (mean - grey.min()) / 2 + 1e-6
+    paper = 1.0 - ndimage.binary_dilation(mask, iterations=reach)
+    ink = around(grey * paper) / numpy.maximum(around(paper), 1e-9) - grey
+    most, noise = ink[mask].max(), 1.4826 * numpy.median(abs(ink[~mask | mask.all()]))
+    step = max(1, side // 25)  # pixels: within it the edge of a stroke rises, no soft shadow does
+    steepest = max(abs(g[step:] - g[:-step]).max(initial=0) for g in (grey, grey.T))
+    if most < max(LEAST_CONTRAST, 6 * noise) or steepest < most / 2:
         raise PictureError("the picture is empty: nothing stands out from its background")
     ink = numpy.clip((ink - 4 * noise) / (most - 4 * noise), 0, 1)
-    return ink if min(grey.shape) < THUMBNAIL else numpy.where(_digit(ink > 0.4), ink, 0)
+    return numpy.where(_digit(ink, mask & (ink > 0.2), reach), ink, 0)
 
 
-def _background(grey: numpy.ndarray, edge: numpy.ndarray, rim: int) -> numpy.ndarray:
-    """The median of the edge, on a plane through the medians of its four sides."""
-    if min(grey.shape) < THUMBNAIL:
-        return numpy.full(grey.shape, numpy.median(grey[edge]))
-    sides = grey[:rim], grey[-rim:], grey[:, :rim], grey[:, -rim:]
-    top, bottom, left, right = map(numpy.median, sides)
-    down = numpy.linspace(-0.5, 0.5, grey.shape[0])[:, None] * (bottom - top)
-    across = numpy.linspace(-0.5, 0.5, grey.shape[1])[None] * (right - left)
-    return numpy.median((grey - down - across)[edge]) + down + across
+def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray:
+    """The strokes of the one digit, wider by `reach`; without specks, lines, shadows of the rim."""
+    labels, count = ndimage.label(_without_rules(mask), numpy.ones((3, 3)))
+    every, areas = range(1, count + 1), numpy.bincount(labels.ravel())
+    peaks, boxes = ndimage.maximum(ink, labels, every), ndimage.find_objects(labels)
+    whole = [slice(0, side) for side in mask.shape]
+    across = [box[0] == whole[0] or box[1] == whole[1] for box in boxes]
+    inner = [n for n in every if peaks[n - 1] > 0.5 and not across[n - 1]]  # no shadow, no line
+    inner = inner or list(every)
+    strokes = numpy.isin(labels, [n for n in inner if areas[n] >= 0.03 * areas[inner].max()])
+    for axis, gap in ((0, 1), (1, len(mask) // 16 + 1)):  # beside, and above one another
+        shown = ndimage.binary_closing(numpy.pad(strokes.any(axis), gap), numpy.ones(gap))
+        parts = ndimage.find_objects(ndimage.label(shown[gap:-gap])[0])
+        cuts = (strokes[part] if axis else strokes[:, part[0]] for part in parts)
+        heights = [numpy.ptp(numpy.flatnonzero(cut.any(1))) + 1 for cut in cuts]
+        if (digits := sum(height > 0.6 * max(heights) for height in heights)) > 1:
+            raise PictureError(f"the picture shows {digits} digits; crop it to one")
+    return ndimage.binary_dilation(strokes, iterations=reach)
 
 
-def _digit(mask: numpy.ndarray) -> numpy.ndarray:
-    """The strokes of the one digit, a little wider than in the mask; specks are removed."""
-    labels, count = ndimage.label(mask, numpy.ones((3, 3)))
-    areas = ndimage.sum_labels(mask, labels, range(1, count + 1))
-    strokes = [n for n, area in enumerate(areas, 1) if area >= 0.03 * areas.max()]
-    places = ndimage.find_objects(labels)
-    groups: list[list[int]] = []  # right end, top and bottom of strokes above one another
-    for rows, columns in sorted((places[n - 1] for n in strokes), key=lambda p: p[1].start):
-        if groups and columns.start < groups[-1][0]:
-            right, top, bottom = groups[-1]
-            groups[-1] = [max(right, columns.stop), min(top, rows.start), max(bottom, rows.stop)]
-        else:
-            groups.append([columns.stop, rows.start, rows.stop])
-    heights = [bottom - top for _, top, bottom in groups]
-    if (digits := sum(height > 0.6 * max(heights) for height in heights)) > 1:
-        raise PictureError(f"the picture shows {digits} digits; crop it to one")
-    wider = max(1, max(mask.shape) // 50)  # pixels
-    return ndimage.binary_dilation(numpy.isin(labels, strokes), iterations=wider)
+def _without_rules(mask: numpy.ndarray) -> numpy.ndarray:
+    """The mask without lines of ruled or squared paper: thin, and across the whole picture."""
+    kept, thick = mask.copy(), min(mask.shape) // 40 + 1  # pixels
+    for axis, lines in ((1, kept), (0, kept.T)):
+        full = mask.mean(axis) > 0.9
+        lines[full & ~ndimage.binary_opening(full, numpy.ones(thick))] = False
+    changed = kept.any() and (kept != mask).any()
+    return ndimage.binary_closing(kept, iterations=thick) if changed else mask
 
 
 def _centred(small: numpy.ndarray) -> numpy.ndarray:

@@ -187,10 +187,8 @@ def difference(
 ) -> Interval:
     """Increase of the mean of `measure` from one experiment to another.
 
-    By Welch's t-test, or with `by_seed` by the paired t-test over the seeds that both have.
-
-    Raises:
-        ValueError: for fewer than two seeds of either.
+    By Welch's t-test, or with `by_seed` by the paired t-test over the seeds that both have; a
+    ValueError for fewer than two seeds of either.
     """
     if by_seed:
         a, b = map(measure, paired(after, before))
@@ -201,11 +199,7 @@ def difference(
 
 
 def mean_interval(figure: Spread) -> Interval:
-    """The mean over seeds with its interval (Student's t).
-
-    Raises:
-        ValueError: for fewer than two seeds.
-    """
+    """The mean over seeds with its interval (Student's t); a ValueError for fewer than two."""
     student = partial(stats.ttest_1samp, popmean=0)
     return _interval(figure.mean, figure.unit, (figure,), student)
 

@@ -1,6 +1,6 @@
 // A picture of a digit as MNIST's makers prepared theirs: the same steps as study/digit.py.
 
-const BOX = 20, SIDE = 28, THUMBNAIL = 40, LEAST_CONTRAST = 0.1;
+const BOX = 20, SIDE = 28, LEAST_CONTRAST = 0.1;
 export const WORKING_SIDE = 400, MOST_PIXELS = 50_000_000;
 
 export class PictureError extends Error {}
@@ -26,28 +26,70 @@ export function grey(rgba) {
   return out.map((value, i) => value * alpha[i] + fill * (1 - alpha[i]));
 }
 
-/** The median of the edge, on a plane through the medians of its four sides. */
-function background(values, height, width, rim, atEdge) {
-  const medianAt = (array, kept) => median(array.filter((_, i) => kept(Math.floor(i / width), i % width)));
-  if (Math.min(height, width) < THUMBNAIL) return new Float64Array(values.length).fill(medianAt(values, atEdge));
-  const down = medianAt(values, (y) => y >= height - rim) - medianAt(values, (y) => y < rim);
-  const across = medianAt(values, (y, x) => x >= width - rim) - medianAt(values, (y, x) => x < rim);
-  const tilt = values.map((_, i) =>
-    (Math.floor(i / width) / (height - 1) - 0.5) * down + ((i % width) / (width - 1) - 0.5) * across);
-  const middle = medianAt(values.map((value, i) => value - tilt[i]), atEdge);
-  return tilt.map((t) => t + middle);
+/** The mean over a square of `size` pixels (odd) around each, the picture mirrored at its borders. */
+function around(values, height, width, size) {
+  const half = (size - 1) / 2;
+  const sweep = (from, lines, line, length, step) => {
+    const to = new Float64Array(from.length);
+    const at = (k) => { const m = (k + 8 * length) % (2 * length); return m < length ? m : 2 * length - 1 - m; };
+    for (let start = 0; start < lines * line; start += line) {
+      let sum = 0;
+      for (let k = -half; k <= half; k++) sum += from[start + at(k) * step];
+      for (let k = 0; k < length; k++) {
+        to[start + k * step] = sum / size;
+        sum += from[start + at(k + half + 1) * step] - from[start + at(k - half) * step];
+      }
+    }
+    return to;
+  };
+  return sweep(sweep(values, width, 1, height, width), height, width, width, 1);
 }
 
-function digitMask(mask, height, width) {
+/** The mask grown by so many pixels along both axes, or shrunk; beyond the picture there is none. */
+function spread(mask, height, width, steps, grow = true) {
+  for (; steps > 0; steps--)
+    mask = mask.map((value, i, old) => {
+      const y = Math.floor(i / width), x = i % width;
+      const next = [y > 0 && old[i - width], y < height - 1 && old[i + width], x > 0 && old[i - 1], x < width - 1 && old[i + 1]];
+      return grow ? value || next.some(Boolean) : value && next.every(Boolean);
+    });
+  return mask;
+}
+
+/** [start, end] of every run of true values; gaps shorter than `gap` are closed. */
+function runs(line, gap = 1) {
+  const found = [];
+  line.forEach((value, k) => {
+    if (value && found.length && k - found.at(-1)[1] < gap) found.at(-1)[1] = k + 1;
+    else if (value) found.push([k, k + 1]);
+  });
+  return found;
+}
+
+/** The mask without lines of ruled or squared paper: thin, and across the whole picture. */
+function withoutRules(mask, height, width) {
+  const kept = mask.slice(), thick = Math.floor(Math.min(height, width) / 40) + 1;
+  for (const [lines, line, length, step] of [[height, width, width, 1], [width, 1, height, width]]) {
+    const places = (n) => Array.from({ length }, (_, k) => n * line + k * step);
+    const full = Array.from({ length: lines }, (_, n) => places(n).filter((i) => mask[i]).length > 0.9 * length);
+    for (const [start, end] of runs(full))
+      if (end - start < thick) for (let n = start; n < end; n++) for (const i of places(n)) kept[i] = 0;
+  }
+  if (!kept.some(Boolean) || kept.every((value, i) => value === mask[i])) return mask;
+  return spread(spread(kept, height, width, thick), height, width, thick, false);
+}
+
+function digitMask(ink, given, height, width, reach) {
+  const mask = withoutRules(given, height, width);
   const labels = new Int32Array(mask.length), boxes = [];
   for (let start = 0; start < mask.length; start++) {
     if (!mask[start] || labels[start]) continue;
-    const box = { label: boxes.length + 1, area: 0, left: width, right: 0, top: height, bottom: 0 };
+    const box = { label: boxes.length + 1, area: 0, peak: 0, left: width, right: 0, top: height, bottom: 0 };
     const stack = [start];
     labels[start] = box.label;
     while (stack.length) {
       const i = stack.pop(), y = Math.floor(i / width), x = i % width;
-      box.area++;
+      box.area++; box.peak = Math.max(box.peak, ink[i]);
       box.left = Math.min(box.left, x); box.right = Math.max(box.right, x + 1);
       box.top = Math.min(box.top, y); box.bottom = Math.max(box.bottom, y + 1);
       for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++)
@@ -58,56 +100,42 @@ function digitMask(mask, height, width) {
     }
     boxes.push(box);
   }
-  const largest = Math.max(...boxes.map((box) => box.area));
-  const kept = boxes.filter((box) => box.area >= 0.03 * largest).sort((a, b) => a.left - b.left);
-  const groups = [];
-  for (const box of kept) {
-    const last = groups.at(-1);
-    if (last && box.left < last.right) {
-      last.right = Math.max(last.right, box.right);
-      last.top = Math.min(last.top, box.top);
-      last.bottom = Math.max(last.bottom, box.bottom);
-    } else groups.push({ ...box });
+  const inner = boxes.filter((box) => box.peak > 0.5 && box.bottom - box.top < height && box.right - box.left < width);
+  const some = inner.length ? inner : boxes, largest = Math.max(...some.map((box) => box.area));
+  const wanted = new Set(some.filter((box) => box.area >= 0.03 * largest).map((box) => box.label));
+  const strokes = Uint8Array.from(labels, (label) => +wanted.has(label));
+  const rows = (x0, x1) => Array.from({ length: height }, (_, y) => strokes.subarray(y * width + x0, y * width + x1).some(Boolean));
+  const columns = Array.from({ length: width }, (_, x) => rows(x, x + 1).some(Boolean));
+  const beside = runs(columns).map(([start, end]) => rows(start, end)).map((r) => r.lastIndexOf(true) - r.indexOf(true) + 1);
+  const above = runs(rows(0, width), Math.floor(height / 16) + 1).map(([start, end]) => end - start);
+  for (const heights of [beside, above]) {
+    const digits = heights.filter((each) => each > 0.6 * Math.max(...heights)).length;
+    if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; crop it to one`);
   }
-  const tallest = Math.max(...groups.map((g) => g.bottom - g.top));
-  const digits = groups.filter((g) => g.bottom - g.top > 0.6 * tallest).length;
-  if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; crop it to one`);
-  const wanted = new Set(kept.map((box) => box.label));
-  let grown = Uint8Array.from(labels, (label) => (wanted.has(label) ? 1 : 0));
-  for (let step = Math.max(1, Math.floor(Math.max(height, width) / 50)); step > 0; step--) {
-    const before = grown;
-    grown = Uint8Array.from(before);
-    for (let y = 0; y < height; y++)
-      for (let x = 0; x < width; x++) {
-        const i = y * width + x;
-        if (before[i]) continue;
-        if ((y > 0 && before[i - width]) || (y < height - 1 && before[i + width])
-          || (x > 0 && before[i - 1]) || (x < width - 1 && before[i + 1])) grown[i] = 1;
-      }
-  }
-  return grown;
+  return spread(strokes, height, width, reach);
 }
 
 function inkOf(values, height, width) {
-  const rim = Math.max(1, Math.floor(Math.min(height, width) / 20));
-  const atEdge = (y, x) => y < rim || x < rim || y >= height - rim || x >= width - rim;
-  const flat = background(values, height, width, rim, atEdge);
-  let ink = values.map((value, i) => value - flat[i]);
-  const edge = ink.filter((_, i) => atEdge(Math.floor(i / width), i % width)), middle = median(edge);
-  const noise = 1.4826 * median(edge.map((value) => Math.abs(value - middle)));
-  let up = 0, down = 0;
-  for (const value of ink) {
-    const bounded = Math.min(Math.max(value, -1), 1);
-    if (bounded > 0) up += bounded * bounded; else down += bounded * bounded;
-  }
-  if (!(up > down)) ink = ink.map((value) => -value);
-  const most = ink.reduce((a, b) => Math.max(a, b), -Infinity);
-  if (most < Math.max(LEAST_CONTRAST, 6 * noise))
+  const most = (array) => array.reduce((a, b) => Math.max(a, b), -Infinity);
+  const inverted = values.map((value) => 1 - value), dark = median(values) < (most(values) + 1 - most(inverted)) / 2;
+  const grey = dark ? inverted : values, darkest = 1 - most(dark ? values : inverted);
+  const side = Math.min(height, width), reach = Math.max(1, Math.floor(Math.max(height, width) / 50));
+  const blurred = (array) => around(array, height, width, Math.max(15, Math.floor(side / 4)) | 1);
+  const mean = blurred(grey), square = blurred(grey.map((value) => value ** 2));
+  const std = square.map((value, i) => Math.sqrt(Math.max(value - mean[i] ** 2, 0))), largest = Math.max(most(std), 1e-9);
+  const mask = Uint8Array.from(grey, (value, i) => +(value <= mean[i] - (1 - std[i] / largest) * (mean[i] - darkest) / 2 + 1e-6));
+  const paper = Float64Array.from(spread(mask, height, width, reach), (value) => 1 - value), share = blurred(paper);
+  const ink = blurred(grey.map((value, i) => value * paper[i])).map((value, i) => value / Math.max(share[i], 1e-9) - grey[i]);
+  const outside = mask.some((value) => !value) ? ink.filter((_, i) => !mask[i]) : ink;
+  const noise = 1.4826 * median(outside.map(Math.abs)), top = most(ink.filter((_, i) => mask[i]));
+  const step = Math.max(1, Math.floor(side / 25));
+  const steepest = most(grey.map((value, i) => Math.max(i >= step * width ? Math.abs(value - grey[i - step * width]) : 0,
+    i % width >= step ? Math.abs(value - grey[i - step]) : 0)));
+  if (top < Math.max(LEAST_CONTRAST, 6 * noise) || steepest < top / 2)
     throw new PictureError("the picture is empty: nothing stands out from its background");
-  ink = ink.map((value) => Math.min(Math.max((value - 4 * noise) / (most - 4 * noise), 0), 1));
-  if (Math.min(height, width) < THUMBNAIL) return ink;
-  const mask = digitMask(ink.map((value) => (value > 0.4 ? 1 : 0)), height, width);
-  return ink.map((value, i) => (mask[i] ? value : 0));
+  const amounts = ink.map((value) => Math.min(Math.max((value - 4 * noise) / (top - 4 * noise), 0), 1));
+  const strokes = digitMask(amounts, mask.map((value, i) => +(value && amounts[i] > 0.2)), height, width, reach);
+  return amounts.map((value, i) => (strokes[i] ? value : 0));
 }
 
 /** For each place after resizing the first place before that counts, and the weights from there on. */

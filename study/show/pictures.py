@@ -88,7 +88,7 @@ def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
 def robustness(accuracies: dict[str, list[Spread]], condition: str) -> Figure:
     """Mean accuracy under one of `CONDITIONS`, from `study.robustness.accuracies`."""
     values, (changed, axis, unit) = CONDITIONS[condition], AMOUNTS[condition]
-    said = ", ".join(f"{display_name(n)} {ends[-2].mean:.0f} %" for n, ends in accuracies.items())
+    said = ", ".join(f"{display_name(n)}: {ends[-2].mean:.0f} %" for n, ends in accuracies.items())
     title = f"Accuracy on images {changed}; at {values[-2]:g} {unit}: {said}"
     alt = f"Accuracy on the first {IMAGES:,} test images against the amount by which they change"
     figure, axes = sized(8, 3.6, title, alt)

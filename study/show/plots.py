@@ -83,11 +83,9 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     met = {name: runs_meeting_brief(runs) for name, runs in models.items()}
     title = f"{sum(met.values())} of {sum(map(len, models.values()))} runs shown meet the brief"
     shares = {name: met[name] / len(models[name]) for name in models}
-    best = [
-        f"{n}, {met[n]} of {len(models[n])}" for n in models if shares[n] == max(shares.values())
-    ]
+    best = [name for name in models if shares[name] == max(shares.values())]
     if any(met.values()):
-        title += f"; most often {' and '.join(best)}"
+        title += f", most often those of {' and '.join(best)}"
     alt = "Test accuracy in the last five epochs of every run, by experiment, "
     figure, axes = sized(8, 4.2, title, alt + f"against {TARGET_ACCURACY} %")
     sizes = {runs[0].parameters < PARAMETER_LIMIT for runs in models.values()}

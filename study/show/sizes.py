@@ -48,7 +48,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
             with_interval(axis, interval, size, BLUE, across=False)
         if not _near(*place):  # neighbours have their names below and above
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
-        elif len(name) < 3:
+        elif name[0].isdigit():  # networks of the ten
             part.annotate(name, place, (-6, -4), ha="right", **NOTE)
         elif size in enlarged:  # the second of one size
             part.annotate(name, place, (6, 5), **NOTE)
