@@ -13,6 +13,9 @@ CORES := -n auto --dist loadfile
 # Unlike nbconvert's default template, this one keeps the figures' alternative texts.
 TEMPLATE := classic
 
+# The notebooks run in this environment's kernel, whatever kernels the user has.
+export JUPYTER_PATH := $(abspath $(ENV))/share/jupyter
+
 # Remakes an environment whose Python is gone.
 $(shell $(PY) -c '' 2>/dev/null || rm -f $(ENV)/installed)
 
@@ -35,7 +38,7 @@ $(ENV)/installed: requirements.lock
 	@touch $@
 
 lab: env  ## open the notebooks in JupyterLab
-	$(PY) -m jupyter lab
+	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks

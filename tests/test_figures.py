@@ -26,6 +26,7 @@ from utils.figures import BLUE, GREY, ORANGE, SKY, VERMILION, show
 from utils.recipes import RECIPES
 
 PIXELS = 0.13, 0.31  # statistics for networks that are not trained
+pyplot.style.use("dark_background")  # as a user might have it
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def found():
 def check(figure):
     """What holds for every figure: white, titled, with an alternative text and named axes."""
     figure.canvas.draw()
-    assert figure.get_facecolor() == (1, 1, 1, 1)
+    assert (figure.get_facecolor(), pyplot.rcParams["text.color"]) == ((1, 1, 1, 1), "black")
     assert figure.get_suptitle().replace("\n", " ") in figure.alt
     assert figure.get_size_inches()[0] <= 8  # legible on a phone
     named = [a for a in figure.axes if a.axison and len(a.get_xticks())]

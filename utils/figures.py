@@ -56,10 +56,8 @@ def show(figure: Figure) -> None:
 
 def panels(rows: int, columns: int, size: tuple[float, float], title: str, alt: str):
     """A figure of several panels, and their axes as an array [rows, columns]. Size in inches."""
-    with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(
-            rows, columns, figsize=size, layout="constrained", squeeze=False
-        )
+    pyplot.style.use(["default", STYLE])  # a user's dark style would show in what is drawn later
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     figure.suptitle(
         textwrap.fill(title, int(size[0] * 11.5), break_on_hyphens=False), x=0.01, ha="left"
     )

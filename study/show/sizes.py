@@ -27,6 +27,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         public = ()
     best = max(ours, key=lambda name: final_test(ours[name]).mean)
     title = f"Accuracy by size; the best of ours is {display_name(best)}, {final_test(ours[best])}"
+    title += "; below, the upper part enlarged"
     alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
     figure, axes = panels(2, 1, (8, 7.8), title, alt)
     whole, part = axes[:, 0]
