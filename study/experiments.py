@@ -62,12 +62,12 @@ ADAMW = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.01, "war
 WIDER = {"translate": 0.05, "scale": 0.05, "shear": 5.0}
 STRONGER = {"rotations": (15.0,), "translate": 0.08, "scale": 0.1, "shear": 8.0}
 # Ideas that were tried on several bases.
-CALM = "warps a third as strong in the last 5 epochs", {"calm_epochs": 5}
+CALM = "augmentation a third as strong in the last 5 epochs", {"calm_epochs": 5}
 NO_DROPOUT = "no dropout", {"dropout": 0.0}
 SILU = "SiLU instead of ReLU", {"activation": "silu"}
 FASTER = "rate 0.02 instead of 0.01", {"learning_rate": 0.02}
-LONGER = "a longer average, 0.999", {"ema_decay": 0.999}
-NARROWER = "narrower warps: shift 3 %, no zoom, no shear", {"translate": 0.03, "scale": 0.0, "shear": 0.0}  # fmt: skip
+LONGER = "a longer EMA, 0.999", {"ema_decay": 0.999}
+NARROWER = "narrower augmentation: shift 3 %, no zoom, no shear", {"translate": 0.03, "scale": 0.0, "shear": 0.0}  # fmt: skip
 ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial that became a final
 BY_ITS_CODE = {"rotations": (7.0,)}  # the original, which rotated from model 1 on
 WITH_ITS_SCHEDULE = {"rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False}
@@ -92,11 +92,11 @@ QUEUE: tuple[Experiment, ...] = (
     trial("10-trial-adamw", "10-trial-base", "AdamW, rising then falling to 0, batches of 128", ADAMW, taken=True),
     trial("10-trial-linear", "10-trial-base", "rate 0.2, falling to 0 evenly", LINEAR),
     trial("10-trial-average", "10-trial-base", *LONGER),
-    trial("10-trial-wider", "10-trial-base", "wider warps: shift 5 %, zoom 5 %, shear 5 degrees", WIDER, taken=True),
+    trial("10-trial-wider", "10-trial-base", "wider augmentation: shift 5 %, zoom 5 %, shear 5 degrees", WIDER, taken=True),
     trial("10-trial-rate", "10-trial-base", "rate 0.15 instead of 0.1", {"learning_rate": 0.15}),
     trial("10-trial-silu", "10-trial-base", *SILU),
-    # Round 2: AdamW and wider warps gained 0.02 points or more; both, and ideas on top.
-    trial("10-trial-adamw-wider", "10-trial-base", "AdamW and wider warps together", {**ADAMW, **WIDER}, taken=True),
+    # Round 2: AdamW and wider augmentation gained 0.02 points or more; both, and ideas on top.
+    trial("10-trial-adamw-wider", "10-trial-base", "AdamW and wider augmentation together", {**ADAMW, **WIDER}, taken=True),
     trial("10-trial-adamw-wider-calm", "10-trial-adamw-wider", *CALM),
     trial("10-trial-adamw-wider-dropout-0", "10-trial-adamw-wider", *NO_DROPOUT),
     trial("10-trial-adamw-wider-rate", "10-trial-adamw-wider", *FASTER),
@@ -110,15 +110,15 @@ QUEUE: tuple[Experiment, ...] = (
     Experiment("10-final", "finals", TWENTY, config=MODELS[10], recipe=RECIPES["final"], model=10),
     # A second body, for fewer parameters: rounds of its own, begun with network 10's recipe.
     Experiment("small-trial-base", "trials", THREE, config=SeparableConfig((14, 14, 14)), recipe=replace(SEARCHED, **ADAMW, calm_epochs=5)),
-    trial("small-trial-recipe", "small-trial-base", "network 10's: wider warps, as strong to the end, batches of 64", {**WIDER, "calm_epochs": 0, "batch_size": 64}, taken=True),
+    trial("small-trial-recipe", "small-trial-base", "network 10's: wider augmentation, as strong to the end, batches of 64", {**WIDER, "calm_epochs": 0, "batch_size": 64}, taken=True),
     trial("small-trial-recipe-one-norm", SMALL, "one batch norm a block, not two", {"inner_norm": False}),
     trial("small-trial-recipe-calm", SMALL, *CALM),
     trial("small-trial-recipe-growing", SMALL, "10, 14 and 17 channels, not 14", {"channels": (10, 14, 17)}),
     trial("small-trial-recipe-early", SMALL, "4 blocks at 14x14, 2 at 7x7", {"blocks": (1, 4, 2)}),
     trial("small-trial-recipe-size-16", SMALL, "16 channels, not 14", {"channels": (16, 16, 16)}),
-    # Round 3, on 16 channels. In round 2 the warped training images were learned as well as network
+    # Round 3, on 16 channels. In round 2 the augmented training images were learned as well as network
     # 10 learns them, the held-out ones less well: so ideas against memorising.
-    trial("small-trial-recipe-size-16-stronger", SIZE_16, "stronger warps: 15 degrees, shift 8 %, zoom 10 %, shear 8 degrees", STRONGER),
+    trial("small-trial-recipe-size-16-stronger", SIZE_16, "stronger augmentation: 15 degrees, shift 8 %, zoom 10 %, shear 8 degrees", STRONGER),
     trial("small-trial-recipe-size-16-rate", SIZE_16, *FASTER),
     trial("small-trial-recipe-size-16-decay", SIZE_16, "weight decay 0.1 instead of 0.01", {"weight_decay": 0.1}),
     trial("small-trial-recipe-size-16-batch-32", SIZE_16, "batches of 32", {"batch_size": 32}),
@@ -131,9 +131,9 @@ QUEUE: tuple[Experiment, ...] = (
     trial("small-trial-recipe-size-20", SMALL, "20 channels, not 14", {"channels": (20, 20, 20)}, taken=True),
     trial("small-trial-recipe-size-22", SMALL, "22 channels, not 14", {"channels": (22, 22, 22)}),
     trial("small-trial-recipe-size-20-calm", "small-trial-recipe-size-20", *CALM, taken=True),
-    # Round 6: narrower warps gained enough on 16 channels; with 18, and further the same way.
+    # Round 6: narrower augmentation gained enough on 16 channels; with 18, and further the same way.
     trial("small-trial-recipe-size-18-narrow", "small-trial-recipe-size-18", *NARROWER),
-    trial("small-trial-recipe-size-16-narrow-turn-5", "small-trial-recipe-size-16-narrow", "turned by up to 5 degrees, not 10", {"rotations": (5.0,)}),
+    trial("small-trial-recipe-size-16-narrow-turn-5", "small-trial-recipe-size-16-narrow", "rotated by up to 5 degrees, not 10", {"rotations": (5.0,)}),
     trial("small-trial-recipe-size-16-narrow-calm", "small-trial-recipe-size-16-narrow", *CALM),
     # The fewest parameters whose lowest of the last five epochs reaches `LOWEST_OF_A_FINAL`.
     Experiment("smallest-final", "finals", TWENTY, "small-trial-recipe-size-20-calm", ALL_IMAGES),
@@ -149,7 +149,7 @@ QUEUE: tuple[Experiment, ...] = (
     trial("best-trial-deeper-epochs-12", "best-trial-deeper", "12 epochs", {"epochs": 12}, taken=True),
     # The fewest of them whose lowest of the last five epochs reaches `LOWEST_OF_A_FINAL`.
     Experiment("short-final", "finals", TWENTY, "best-trial-deeper-epochs-12", ALL_IMAGES),
-    # What the original bundled, taken apart: dropout and one batch norm fewer, warp and schedule.
+    # What the original bundled, taken apart: dropout and one batch norm fewer, augmentation and schedule.
     Experiment("4-dropout", "ablations", TEN, "4", {"dropout": 0.01}),
     Experiment("4-norm-fewer", "ablations", TEN, "4", {"batch_norm": MODELS[5].batch_norm}),
     Experiment("8-warp", "ablations", TEN, "8", {"rotations": (6.9, 15.0)}),
@@ -201,7 +201,7 @@ QUEUE: tuple[Experiment, ...] = (
     *(
         trial(f"{model}-search-{name}", f"{model}-search-base", idea, changes, seeds)
         for name, idea, changes, seeds in (
-            ("no-average", "no average of the weights", {"ema_decay": 0.0}, (0,)),
+            ("no-average", "no EMA of the weights", {"ema_decay": 0.0}, (0,)),
             ("half-rate", "rate 0.1 instead of 0.2", {"learning_rate": 0.1}, (0,)),
             ("batch-128", "batches of 128 instead of 64", {"batch_size": 128}, (0, 1)),
             ("shift-5", "shifts of 5 % instead of 3 %", {"translate": 0.05}, (0,)),
