@@ -169,10 +169,8 @@ def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray
     labels, count = ndimage.label(_without_rules(mask), numpy.ones((3, 3)))
     every, areas = range(1, count + 1), numpy.bincount(labels.ravel())
     peaks, boxes = ndimage.maximum(ink, labels, every), ndimage.find_objects(labels)
-    whole = [slice(0, side) for side in mask.shape]
-    across = [box[0] == whole[0] or box[1] == whole[1] for box in boxes]
-    inner = [n for n in every if peaks[n - 1] > 0.5 and not across[n - 1]]  # no shadow, no line
-    inner = inner or list(every)
+    across = [any(s == slice(0, n) for s, n in zip(box, mask.shape, strict=True)) for box in boxes]
+    inner = [n for n in every if peaks[n - 1] > 0.5 and not across[n - 1]] or list(every)
     strokes = numpy.isin(labels, [n for n in inner if areas[n] >= 0.03 * areas[inner].max()])
     for axis, gap in ((0, 1), (1, len(mask) // 16 + 1)):  # beside, and above one another
         shown = ndimage.binary_closing(numpy.pad(strokes.any(axis), gap), numpy.ones(gap))

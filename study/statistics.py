@@ -190,6 +190,8 @@ def difference(
     By Welch's t-test, or with `by_seed` by the paired t-test over the seeds that both have; a
     ValueError for fewer than two seeds of either.
     """
+    if len({run.data_checksum for run in (*after, *before)}) > 1:
+        raise ValueError("the runs are on different data, and cannot be compared; use one data set")
     if by_seed:
         a, b = map(measure, paired(after, before))
         return mean_interval(spread(map(operator.sub, a.values, b.values), "points"))

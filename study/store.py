@@ -187,7 +187,9 @@ def computed(
     options = {"engine": engine, "measure_test": run.measure_test, "report": report}
     try:
         result = fit(run.config, run.recipe, data, run.seed, **options)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        if not isinstance(error.__cause__ or error, KeyboardInterrupt):  # compiled code wraps it
+            raise
         raise RunInterruptedError(
             f"interrupted {run.title}; finished runs stay, the same call trains this one again"
         ) from None

@@ -8,7 +8,7 @@ import operator
 import statistics
 from dataclasses import dataclass
 
-from study.experiments import EXPERIMENTS, TRIALS, Experiment
+from study.experiments import EXPERIMENTS, TRIALS
 from study.records import Record, count_parameters
 from study.runs import recorded
 from study.statistics import Interval, Spread, mean_interval, paired, spread
@@ -41,13 +41,8 @@ class Outcome:
         """Number of its network's parameters."""
         return count_parameters(EXPERIMENTS[self.name].config)
 
-    @property
-    def trial(self) -> Experiment:
-        """Its idea, and the experiment that it is compared with."""
-        return EXPERIMENTS[self.name]
-
     def __str__(self) -> str:
-        if not self.trial.base:
+        if self.name not in TRIALS:
             return ""
         interval = f" ({self.effect.low:+.2f} to {self.effect.high:+.2f})" if self.effect else ""
         return f"{self.gain.mean:+.3f}{interval}"

@@ -108,6 +108,8 @@ def test_difference_needs_two_seeds_and_stands_equal_ones(record):
     for after, before in ((one, two), (two, one), (one, one)):
         with pytest.raises(ValueError, match="two seeds or more of each experiment"):
             difference(after, before)
+    with pytest.raises(ValueError, match="on different data, and cannot be compared"):
+        difference(two, [altered(run, data_checksum="0") for run in two])
     alike = difference(final(record, [99.5, 99.5]), final(record, [99.0, 99.0]))
     assert (alike.value, alike.low, alike.high) == (0.5, 0.5, 0.5)
 

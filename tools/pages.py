@@ -115,7 +115,7 @@ def performance_log() -> str:
     """Markdown: one line per idea of the trials, failures too."""
     rows = []
     for found in trials.outcomes():
-        trial, size = found.trial, f"{found.parameters:,}"
+        trial, size = EXPERIMENTS[found.name], f"{found.parameters:,}"
         figures = f"{found.score:.2f}", f"{found.lowest:.3f}", str(found), found.gain.n
         taken = "yes" if trial.taken else ""
         rows.append((trial.idea, size, found.name, trial.base, *figures, taken))

@@ -54,6 +54,10 @@ class Recipe:
     def __post_init__(self):
         if self.schedule == "plateau" and not self.validation:
             raise ValueError("recipe: plateau reads the validation loss: set validation=True")
+        if self.warm_up > self.epochs:
+            raise ValueError(
+                f"recipe: warm_up lasts longer than the {self.epochs} epochs: lower it"
+            )
         if self.nesterov and not self.momentum:
             raise ValueError("recipe: nesterov needs a momentum: set momentum, such as 0.9")
         if self.schedule.startswith("plateau") and self.warm_up:
