@@ -165,8 +165,8 @@ def _ink(grey: numpy.ndarray) -> numpy.ndarray:
 
 
 def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray:
-    """The strokes of the one digit, wider by `reach`; without specks, lines, shadows of the rim."""
-    labels, count = ndimage.label(_without_rules(mask), numpy.ones((3, 3)))
+    """The strokes of the one digit, wider by `reach`; without specks, lines and shadows."""
+    labels, count = ndimage.label(_without_lines(mask), numpy.ones((3, 3)))
     every, areas = range(1, count + 1), numpy.bincount(labels.ravel())
     peaks, boxes = ndimage.maximum(ink, labels, every), ndimage.find_objects(labels)
     across = [any(s == slice(0, n) for s, n in zip(box, mask.shape, strict=True)) for box in boxes]
@@ -182,7 +182,7 @@ def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray
     return ndimage.binary_dilation(strokes, iterations=reach)
 
 
-def _without_rules(mask: numpy.ndarray) -> numpy.ndarray:
+def _without_lines(mask: numpy.ndarray) -> numpy.ndarray:
     """The mask without lines of ruled or squared paper: thin, and across the whole picture."""
     kept, thick = mask.copy(), min(mask.shape) // 40 + 1  # pixels
     for axis, lines in ((1, kept), (0, kept.T)):

@@ -103,6 +103,7 @@ def test_the_closed_form_of_a_schedule_is_torchs_own(small, schedule):
         theirs.step()
     assert [learning_rate(recipe, step, 6) for step in range(24)] == pytest.approx(rates)
     trainer, used = Trainer(MODELS[4], recipe, small.train, Engine(), 0), []
+    assert type(trainer.optimizer) is torch.optim.SGD
     step = trainer.step
     trainer.step = lambda *batch: (used.append(trainer.set_rate(len(used))), step(*batch))[1]
     rows = [trainer.epoch(epoch, None, None) for epoch in range(1, 5)]
@@ -142,8 +143,9 @@ def test_validation_images_are_not_trained_on(small):
 
 
 def test_the_measured_weights_are_the_moving_average(small):
-    recipe = Recipe(learning_rate=0.05, batch_size=64, ema_decay=0.6)
+    recipe = Recipe(optimizer="adamw", learning_rate=0.05, batch_size=64, ema_decay=0.6)
     trainer = Trainer(MODELS[4], recipe, small.train, Engine(), 0)
+    assert type(trainer.optimizer) is torch.optim.AdamW
     names = "late.conv5.weight", "late.norm5.running_var"
     expected = dict.fromkeys(names, 0)
     for step, decay in enumerate([0, 0.6, 0.6, 0.6, 0.6]):

@@ -67,7 +67,7 @@ function runs(line, gap = 1) {
 }
 
 /** The mask without lines of ruled or squared paper: thin, and across the whole picture. */
-function withoutRules(mask, height, width) {
+function withoutLines(mask, height, width) {
   const kept = mask.slice(), thick = Math.floor(Math.min(height, width) / 40) + 1;
   for (const [lines, line, length, step] of [[height, width, width, 1], [width, 1, height, width]]) {
     const places = (n) => Array.from({ length }, (_, k) => n * line + k * step);
@@ -80,7 +80,7 @@ function withoutRules(mask, height, width) {
 }
 
 function digitMask(ink, given, height, width, reach) {
-  const mask = withoutRules(given, height, width);
+  const mask = withoutLines(given, height, width);
   const labels = new Int32Array(mask.length), boxes = [];
   for (let start = 0; start < mask.length; start++) {
     if (!mask[start] || labels[start]) continue;
