@@ -143,16 +143,16 @@ class SeparableConfig:
     blocks: tuple[int, int, int] = (1, 3, 3)  # how many at each size
     activation: str = "silu"  # or "relu" or "hardswish"
     inner_norm: bool = True  # also batch norm between the depthwise and the 1x1 convolution
+    inner_affine: bool = True  # with a factor and a summand; the convolutions around can do it
     skip: bool = False  # residual connection in blocks that keep the number of channels
 
     def __post_init__(self):
         _check_counts(self, "channels", 3)
         _check_counts(self, "blocks", 3, least=0)
-        for name in ("inner_norm", "skip"):
+        for name in ("inner_norm", "inner_affine", "skip"):
             _check(self, name, type(getattr(self, name)) is bool, "True or False")
         _check(self, "activation", self.activation in list(ACTIVATIONS), _KNOWN)
-        widths = self.channels[0], *self.channels
-        steps = zip(widths[:-1], self.channels, self.blocks, strict=True)
+        steps = zip(self.channels[:1] + self.channels[:2], self.channels, self.blocks, strict=True)
         kept = all(count or before == after for before, after, count in steps)
         _check(self, "channels", kept, "the same before and after a size without blocks")
 
@@ -196,7 +196,8 @@ class SeparableNetwork(nn.Module):
 
     def _block(self, inputs: int, outputs: int) -> nn.Sequential:
         """A depthwise 3x3 convolution, then a 1x1 convolution."""
-        inner = [nn.BatchNorm2d(inputs)] if self.config.inner_norm else []
+        norm = nn.BatchNorm2d(inputs, affine=self.config.inner_affine)
+        inner = [norm] if self.config.inner_norm else []
         kind = Skip if self.config.skip and inputs == outputs else nn.Sequential
         return kind(
             nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),

@@ -17,8 +17,9 @@ import tempfile
 from dask.system import CPU_COUNT
 
 from benchmarks import commands, epochs, report
+from study.processor import processor, processor_kind
 from utils.data import ROOT
-from utils.device import Engine, best_engine, processor, processor_kind
+from utils.device import Engine, best_engine
 
 
 def main() -> None:

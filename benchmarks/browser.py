@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dask.system import CPU_COUNT
 
-from utils.device import processor_kind
+from study.processor import processor_kind
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 RESULTS = Path(__file__).parent / "browser.json"

@@ -15,9 +15,10 @@ import torch
 
 from models import MODELS
 from study.experiments import get_experiment
+from study.processor import processor
 from study.show.tables import markdown
 from utils.data import Dataset, load_mnist
-from utils.device import Engine, best_engine, processor, reference_engine
+from utils.device import Engine, best_engine, reference_engine
 from utils.recipes import Recipe
 from utils.training import fit
 

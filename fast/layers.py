@@ -157,24 +157,31 @@ class BatchNormAct2d(nn.BatchNorm2d):
         with torch.device("meta"):
             layer = cls(norm.num_features, p, activation)
         layer.eps, layer.momentum, layer.training = norm.eps, norm.momentum, norm.training
+        layer.affine = norm.affine
         layer._parameters.update(norm._parameters)
         layer._buffers.update(norm._buffers)
         return layer
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        if _runs_kernels(x) and self.weight.dtype == torch.float32:
+        if _runs_kernels(x) and self.running_mean.dtype == torch.float32:
             if not self.training and not torch.is_grad_enabled():
                 return self._evaluate(x)
             if self.training and x.numel() > x.shape[1]:  # torch refuses one value per channel
                 self.num_batches_tracked.add_(1)  # += would go through Module.__setattr__
-                return _BatchNormActFunction.apply(x, self.weight, self.bias, self)
+                return _BatchNormActFunction.apply(x, *self._affine(), self)
         return F.dropout(self.activation(super().forward(x)), self.p, self.training)
+
+    def _affine(self) -> tuple[Tensor, Tensor]:
+        """Factor and summand of each channel, 1 and 0 for a norm without."""
+        if self.affine:
+            return self.weight, self.bias
+        return torch.ones_like(self.running_mean), torch.zeros_like(self.running_mean)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         x = _channels_last(x)
         y = torch.empty_like(x)
-        vectors = _vectors(self.weight, self.bias, self.running_mean, self.running_var)
+        vectors = _vectors(*self._affine(), self.running_mean, self.running_var)
         kernels.batch_norm_act_evaluation(_matrix(x), *vectors, self.eps, self.kind, _matrix(y))
         return y
 

@@ -22,9 +22,10 @@ import numpy
 import torch
 
 from models import Network, SeparableNetwork, build
+from study.processor import processor
 from study.records import Record, Run, count_parameters, dumps, loads
 from utils.data import ROOT, Dataset
-from utils.device import ENGINE_VERSION, best_engine, processor, reference_engine
+from utils.device import ENGINE_VERSION, best_engine, reference_engine
 from utils.evaluation import correct
 from utils.training import EpochRow, fit
 from utils.validation import OneLineError, first_line, short_repr

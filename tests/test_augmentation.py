@@ -6,8 +6,12 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as T
 
 import fast
-from utils.augmentation import apply_affine, batch, normalise, rotation_angles, sample_affine
+from models import MODELS
+from study.show.pictures import rotation_angles
+from utils.augmentation import apply_affine, batch, distort, normalise, sample_affine
+from utils.device import Engine
 from utils.recipes import Recipe
+from utils.training import Trainer
 
 
 def draw(recipe: Recipe, count: int = 4_000, seed: int = 0, magnitude: float = 1.0) -> torch.Tensor:
@@ -104,3 +108,54 @@ def test_a_batch_is_the_transformed_and_normalised_images(mnist):
     plain = batch(mnist.train.images, index, None, (0.5, 0.5))
     assert plain.shape == (3, 1, 28, 28)
     torch.testing.assert_close(plain[1, 0], mnist.train.images[3] / 127.5 - 1)
+
+
+def distorted(images: torch.Tensor, magnitude: float = 1.0, **fields) -> torch.Tensor:
+    recipe, generator = Recipe(**fields), torch.Generator().manual_seed(0)
+    matrices = draw(Recipe(), len(images))
+    return distort(images, matrices, recipe, generator, magnitude)
+
+
+def test_each_stroke_of_a_recipe_does_what_it_says_and_none_does_nothing(mnist):
+    images = mnist.test.images[:400].unsqueeze(1).float() / 255
+    plain = distorted(images)
+    torch.testing.assert_close(plain, images, atol=1e-3, rtol=0)
+    ink = plain.sum((1, 2, 3))
+    gained = distorted(images, thickness=0.8).sum((1, 2, 3)) / ink
+    assert gained.min() < 0.7
+    assert gained.max() > 1.5
+    assert abs(gained.median() - 1) < 0.2
+    bent = distorted(images, elastic=0.05)
+    assert 0.9 < (bent.sum((1, 2, 3)) / ink).mean() < 1.1
+    assert (bent - plain).abs().mean() > 0.02
+    coarse = (distorted(images, low_resolution=0.4) - plain).abs().amax((1, 2, 3)) > 0.05
+    assert 0.3 < coarse.float().mean() < 0.5
+    inked = distorted(images, ink=0.5)
+    grey = (plain > 0.3) & (plain < 0.7)
+    exponent = (inked[grey].log() / plain[grey].log()).log()
+    assert 0.45 < exponent.abs().max() <= 0.51
+    assert abs(exponent.mean()) < 0.05
+    half = distorted(images, magnitude=0.5, ink=0.5)
+    torch.testing.assert_close(half[grey].log() / plain[grey].log(), (exponent / 2).exp())
+
+
+def test_a_trainer_draws_other_strokes_in_every_epoch(mnist):
+    recipe = Recipe(elastic=0.05, thickness=0.8, calm_epochs=1, calm=0.0, epochs=3, batch_size=50)
+    train = mnist.train.part(slice(100))
+    trainer, seen = Trainer(MODELS[4], recipe, train, Engine(), 0), []
+    make = trainer.make_batch
+    trainer.make_batch = lambda *given: seen.append((given[1], make(*given))) or seen[-1][1]
+    for epoch in (1, 2, 3):
+        trainer.train_epoch(epoch)
+    first, second, last = (
+        torch.cat([images for _, images in seen[at : at + 2]])[
+            torch.cat([index for index, _ in seen[at : at + 2]]).argsort()
+        ]
+        for at in (0, 2, 4)
+    )
+    plain = normalise(train.images.unsqueeze(1).float() / 255, trainer.statistics)
+    torch.testing.assert_close(last, plain, atol=0.01, rtol=0)
+    assert (
+        min((a - b).abs().mean() for a, b in ((first, plain), (second, plain), (first, second)))
+        > 0.05
+    )

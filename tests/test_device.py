@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from models import MODELS
+from study.processor import processor, processor_kind
 from tests.conftest import subset
 from tests.test_training import RICH, figures
-from utils.device import Engine, best_engine, processor, processor_kind, reference_engine
+from utils.device import Engine, best_engine, reference_engine
 from utils.recipes import Recipe
 from utils.training import fit, predict
 

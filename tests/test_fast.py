@@ -199,6 +199,7 @@ def fused_and_plain(config):
 # Each path would draw its own dropout.
 CONFIGS = [replace(config, dropout=0.0) for config in MODELS.values()]
 CONFIGS += [SeparableConfig((12, 12, 14)), SeparableConfig((8, 8, 8), inner_norm=False, skip=True)]
+CONFIGS += [SeparableConfig((8, 8, 8), activation="hardswish", inner_affine=False)]
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -16,10 +16,9 @@ from study import findings, robustness, statistics
 from study.digit import read_digit
 from study.published import PUBLIC
 from study.runs import recorded
-from study.show import look, pictures, plots, sizes
+from study.show import diagrams, look, pictures, plots, sizes
 from study.store import STUDY, load_network
 from tests.test_statistics import altered
-from utils import diagrams
 from utils.augmentation import apply_affine, sample_affine
 from utils.data import Split
 from utils.figures import BLUE, GREY, ORANGE, SKY, VERMILION, show

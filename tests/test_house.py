@@ -13,10 +13,10 @@ from utils.data import ROOT
 HOUSES = ("models", "fast", "utils", "study", "benchmarks", "tools", "tests")
 LIMITS = {  # lines at most
     "utils": 1_400,
-    "study": 2_900,
-    "fast": 760,
-    "utils study fast": 5_000,
-    "tests": 4_300,
+    "study": 3_150,
+    "fast": 770,
+    "utils study fast": 5_200,
+    "tests": 4_700,
     "tools benchmarks site": 2_200,
 }
 

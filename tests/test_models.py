@@ -152,12 +152,12 @@ def test_other_activations_gates_and_the_second_body_learn(config, activation):
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("inner_norm", [True, False])
-def test_a_separable_network_has_the_parameters_of_its_formula(inner_norm):
+@pytest.mark.parametrize(("norm", "affine"), [(True, True), (False, True), (True, False)])
+def test_a_separable_network_has_the_parameters_of_its_formula(norm, affine):
     def block(i: int, o: int) -> int:
-        return 9 * i + inner_norm * 2 * i + i * o + 2 * o
+        return 9 * i + norm * affine * 2 * i + i * o + 2 * o
 
-    config = SeparableConfig((5, 7, 11), (1, 2, 3), inner_norm=inner_norm)
+    config = SeparableConfig((5, 7, 11), (1, 2, 3), inner_norm=norm, inner_affine=affine)
     blocks = block(5, 5) + block(5, 7) + block(7, 7) + block(7, 11) + 2 * block(11, 11)
     assert count_parameters(config) == 9 * 5 + 2 * 5 + blocks + 10 * 11
 

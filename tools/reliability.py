@@ -23,13 +23,14 @@ import psutil
 from dask.system import CPU_COUNT
 
 from study.experiments import FINALS
+from study.processor import processor
 from study.runs import recorded, wanted_runs
 from study.statistics import final_test
 from study.store import RecordError, load_all
 from tools import mutants, pages
 from tools.small_mnist import subset, write_idx
 from utils.data import ROOT, load_mnist
-from utils.device import best_engine, processor
+from utils.device import best_engine
 
 KILLS = 20
 SWEEP = [sys.executable, "-m", "study.sweep"]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models import IMAGE_SIZE
 from utils.recipes import Recipe
 
 
@@ -37,11 +38,6 @@ def sample_affine(
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
-def rotation_angles(matrices: Tensor) -> list[float]:
-    """Rotation of each matrix in degrees, counterclockwise; for captions. matrices: [N, 2, 3]."""
-    return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0])).tolist()
-
-
 def apply_affine(images: Tensor, matrices: Tensor) -> Tensor:
     """Resample each image by its own matrix, bilinearly; outside is background (0).
 
@@ -51,6 +47,42 @@ def apply_affine(images: Tensor, matrices: Tensor) -> Tensor:
     """
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+def distort(
+    images: Tensor, matrices: Tensor, recipe: Recipe, generator: torch.Generator, magnitude: float
+) -> Tensor:
+    """Affine transforms, and strokes as others might draw them, by a recipe that `distorts`.
+
+    Arguments as for `apply_affine` and `sample_affine`; pixels 0..1. The elastic displacement is
+    that of Simard et al., Best practices for convolutional neural networks, 2003, on a coarse grid.
+    """
+
+    def uniform(limit: float) -> Tensor:
+        shape = len(images), 1, 1, 1
+        return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * limit
+
+    coarse = torch.randn(len(images), 2, 4, 4, generator=generator, device=generator.device)
+    flow = _resized(coarse * recipe.elastic * magnitude, IMAGE_SIZE)
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid + flow.permute(0, 2, 3, 1), align_corners=False)
+    amount = uniform(recipe.thickness * magnitude)
+    wider, thinner = F.max_pool2d(images, 3, 1, 1), -F.max_pool2d(-images, 3, 1, 1)
+    images = images + amount.relu() * (wider - images) + (-amount).relu() * (thinner - images)
+    coarser = torch.where(uniform(1) > 0, enlarged(images, 8), enlarged(images, 12))
+    images = torch.where(uniform(0.5) + 0.5 < recipe.low_resolution * magnitude, coarser, images)
+    return images.clamp(0, 1) ** uniform(recipe.ink * magnitude).exp()
+
+
+def enlarged(images: Tensor, side: int) -> Tensor:
+    """Images [N, 1, H, W] reduced to so many pixels and enlarged again, the largest value at 1."""
+    few = F.interpolate(images, size=side, mode="area")
+    again = _resized(few, images.shape[-1]).clamp(0, 1)
+    return again / again.amax((2, 3), keepdim=True).clamp(min=0.1)
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    return F.interpolate(images, size=side, mode="bicubic", align_corners=False)
 
 
 def batch(

@@ -1,7 +1,5 @@
 """What a network answers: log-probabilities, confusion matrix, accuracy."""
 
-import copy
-
 import numpy
 import torch
 from torch import Tensor, nn
@@ -88,20 +86,3 @@ def confusion_matrix(log_probabilities: Tensor, labels: Tensor) -> list[list[int
 def accuracy(confusion: list[list[int]]) -> float:
     """Share of correct answers in a confusion matrix, percent."""
     return 100 * int(numpy.trace(confusion)) / sum(map(sum, confusion))
-
-
-def activation_std(
-    network: nn.Module, images: Tensor, statistics: tuple[float, float]
-) -> list[float]:
-    """Standard deviation of what leaves each convolution, over images, channels and places.
-
-    Batch norm works as in training, by the statistics of these images. Arguments as for `predict`.
-    """
-    found: list[float] = []
-    network = copy.deepcopy(network).train()
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        network(normalise(raw_pixels(images).unsqueeze(1).float() / 255, statistics))
-    return found

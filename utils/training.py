@@ -20,11 +20,11 @@ from torch.optim import lr_scheduler
 
 import fast
 from models import Config, Network, SeparableNetwork, build
-from utils.augmentation import batch, sample_affine
+from utils.augmentation import batch, distort, normalise, sample_affine
 from utils.data import Dataset, Split, pixel_statistics, split_validation
 from utils.device import Engine, best_engine, exclusive
 from utils.evaluation import accuracy, confusion_matrix, predict
-from utils.recipes import Recipe, learning_rate
+from utils.recipes import Recipe, learning_rate, optimizer
 from utils.validation import NotNegative, OneLineError, Percent, Positive, Seed, check, checked
 
 REMEDY = "lower the learning rate, or check the inputs"
@@ -134,11 +134,13 @@ class Trainer:
         # Compiled layers and augmentation are switched on here alone; results agree up to rounding.
         if engine.fused:
             fast.fuse(self.network)
-        if recipe.augments and engine.device.startswith("cpu") and fast.usable():
+        if recipe.distorts:
+            self.make_batch = self._distorted_batch
+        elif recipe.augments and engine.device.startswith("cpu") and fast.usable():
             self.make_batch = fast.augmented_batch
         self.network.to(engine.device, memory_format=engine.memory_format)
         self.parameters = list(self.network.parameters())
-        self.optimizer = _optimizer(self.parameters, recipe, engine)
+        self.optimizer = optimizer(self.parameters, recipe, engine.device)
         self.plateau = None
         if recipe.schedule.startswith("plateau"):
             self.plateau = lr_scheduler.ReduceLROnPlateau(
@@ -176,8 +178,8 @@ class Trainer:
         matrices, losses = None, []
         if self.recipe.augments:
             reduced = epoch > self.recipe.epochs - self.recipe.calm_epochs
-            magnitude = self.recipe.calm if reduced else 1.0
-            matrices = sample_affine(self.recipe, count, self.generator, magnitude)
+            self.magnitude = self.recipe.calm if reduced else 1.0
+            matrices = sample_affine(self.recipe, count, self.generator, self.magnitude)
         self.sums.zero_()
         self.network.train()
         for step in range(self.steps_per_epoch):
@@ -211,6 +213,12 @@ class Trainer:
         n_correct = (log_probabilities.detach().argmax(1) == labels).sum()
         self.sums += torch.stack([loss.detach() * len(index), n_correct])
         return loss.detach()
+
+    def _distorted_batch(self, images, index, matrices, statistics) -> Tensor:
+        """As `utils.augmentation.batch`, with the recipe's other strokes."""
+        picked = images[index].unsqueeze(1).float() / 255
+        changed = distort(picked, matrices, self.recipe, self.generator, self.magnitude)
+        return normalise(changed, statistics)
 
     def set_rate(self, step: int) -> float:
         """The learning rate of a step of the run, from 0; only a plateau schedule sets its own."""
@@ -263,15 +271,6 @@ class ModelEMA:
         else:
             torch._foreach_copy_(self.tensors, self.current)
         self.updates += 1
-
-
-def _optimizer(parameters: list, recipe: Recipe, engine: Engine) -> torch.optim.Optimizer:
-    fused = torch.device(engine.device).type in ("cpu", "cuda")
-    common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": fused}
-    momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    kinds = {"sgd": (torch.optim.SGD, momentum), "adamw": (torch.optim.AdamW, {})}
-    kind, own = kinds[recipe.optimizer]
-    return kind(parameters, **common, **own)
 
 
 def _check_sizes(recipe: Recipe, train: Split, validation: Split | None, test: Split | None):

@@ -13,7 +13,7 @@ from study.records import Record
 from study.robustness import CONDITIONS, IMAGES
 from study.show.plots import SERIES, display_name
 from study.statistics import Spread
-from utils.augmentation import apply_affine, rotation_angles, sample_affine
+from utils.augmentation import apply_affine, sample_affine
 from utils.data import Split
 from utils.figures import BLUE, GREEN, INK, SKY, VERMILION, grid, panels, sized
 from utils.recipes import Recipe
@@ -70,6 +70,11 @@ def strokes(train: Split, fields: Sequence[int] = (3, 5, 7)) -> Figure:
     axes.set(xlabel="width of a stroke along a row, pixels", ylabel="share of strokes, %")
     axes.legend(frameon=False)
     return figure
+
+
+def rotation_angles(matrices: Tensor) -> list[float]:
+    """Rotation of each matrix in degrees, counterclockwise; for captions. matrices: [N, 2, 3]."""
+    return torch.rad2deg(torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0])).tolist()
 
 
 def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
