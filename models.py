@@ -241,10 +241,9 @@ Config = NetworkConfig | SeparableConfig
 
 def build(model: int | Config) -> Network | SeparableNetwork:
     """A fresh network: a number from `MODELS` (else a ValueError), or a config of your own."""
-    if isinstance(model, SeparableConfig):
-        return SeparableNetwork(model)
-    if isinstance(model, NetworkConfig):
-        return Network(model)
+    kinds = {"NetworkConfig": Network, "SeparableConfig": SeparableNetwork}
+    if kind := kinds.get(type(model).__name__):  # isinstance would fail after a reload of this file
+        return kind(model)
     if isinstance(model, bool) or model not in list(MODELS):  # a list compares, a dict hashes
         raise ValueError(f"unknown model {model!r}; the models are {', '.join(map(str, MODELS))}")
     return Network(MODELS[model])

@@ -7,6 +7,7 @@ trains what is missing.
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal
 
+import models
 from models import EVERY_3X3, MODELS, Config, SeparableConfig
 from utils.data import VALIDATION_IMAGES
 from utils.recipes import RECIPES, Recipe
@@ -251,9 +252,16 @@ def kind_of(name: str) -> str:
 def get_experiment(name: str | int) -> Experiment:
     """The experiment called `name`, e.g. 9 or "9-final".
 
+    A network that was added to `MODELS` is trained by the recipe of the one before it.
+
     Raises:
         ValueError: if there is none; the message lists the valid names but those of trials.
     """
+    numbers = list(map(str, models.MODELS))
+    if str(name) in numbers[1:] and str(name) not in EXPERIMENTS:
+        place = numbers.index(str(name))
+        base, config = get_experiment(numbers[place - 1]), list(models.MODELS.values())[place]
+        return replace(base, name=str(name), base=base.name, config=config, model=None)
     if str(name) not in EXPERIMENTS:
         named = ", ".join(made.name for made in EXPERIMENTS.values() if made.kind != "trials")
         raise ValueError(f"unknown experiment {short_repr(name)}; the experiments are {named}")

@@ -7,21 +7,60 @@ A run is a pure function of network, recipe, seed and data; its record is what c
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import field, fields
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
+import models
 from models import Config, build
 from study.experiments import EXPERIMENTS, kind_of
+from utils import recipes
 from utils.device import ENGINE_VERSION, Engine
 from utils.recipes import Recipe
 from utils.training import EpochRow
-from utils.validation import CoerceTuple, Hex, NotNegative, Positive, Seed, checked, one_line
+from utils.validation import (
+    CoerceTuple,
+    Hex,
+    NotNegative,
+    Positive,
+    Seed,
+    checked,
+    one_line,
+    short_repr,
+)
 
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], CoerceTuple]
+
+
+def settings_of(field: str, module: ModuleType, *names: str) -> Callable[[object], Any]:
+    """Makes what checks a config or a recipe: one of those classes, as the module has it now.
+
+    A notebook may have reloaded the module since the value was made, which makes other classes of
+    the same names. A dictionary, as a record has it, becomes the one whose fields it names.
+    """
+
+    def current(given: object) -> Any:
+        values = given if isinstance(given, dict) else getattr(given, "__dict__", {})
+        for kind in (getattr(module, name) for name in names):
+            known = values.keys() <= {each.name for each in fields(kind)}
+            if type(given) is kind:
+                return given
+            if type(given).__name__ == kind.__name__ or (isinstance(given, dict) and known):
+                return kind(
+                    **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+                )
+        raise ValueError(f"run.{field}: expected a {' or '.join(names)}, not {short_repr(given)}")
+
+    return current
+
+
+as_config = settings_of("config", models, "NetworkConfig", "SeparableConfig")
+as_recipe = settings_of("recipe", recipes, "Recipe")
 
 
 @checked
@@ -29,8 +68,8 @@ class Run:
     """A wanted run: everything that decides its result but the data."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=100)]  # no part of the key
-    config: Config
-    recipe: Recipe
+    config: Annotated[Any, PlainValidator(as_config)]
+    recipe: Annotated[Any, PlainValidator(as_recipe)]
     seed: Seed = 0
     measure_test: bool = True
     reference: bool = False  # in float32 and torch's own layers, to compare with

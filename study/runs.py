@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models import MODELS, Config
 from study.experiments import EXPERIMENTS, FINALS, Experiment, get_experiment
-from study.records import Record, Run
+from study.records import Record, Run, as_config, as_recipe
 from study.store import load_all, runs_folder, train, verify
 from utils.data import Dataset, load_mnist
 from utils.recipes import Recipe
@@ -46,11 +46,14 @@ def runs(
     data = load_mnist() if data is None else data
     if not isinstance(data, Dataset):
         raise ValueError(f"data: expected what load_mnist() returns, not {short_repr(data)}")
-    stored, wanted = load_all(), wanted_runs(experiment, seeds, recipe=recipe, config=config)
+    stored, named = load_all(), get_experiment(experiment)
+    wanted = wanted_runs(experiment, seeds, recipe=recipe, config=config)
     pairs = [(run, stored.get(run.key(data.checksum))) for run in wanted]
     if seeds is None:
         pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
     replayed = [record for _, record in pairs if record]
+    if str(experiment) not in EXPERIMENTS:
+        print(f"{experiment} is in MODELS alone: it is trained by the recipe of {named.base}")
     if replayed:
         line = f"{pairs[0][0].name}: replayed {_seeds(replayed)}"
         again = next((record for record in replayed if verify(record, data)), None)
@@ -89,25 +92,28 @@ def named_rightly(run: Run) -> bool:
 
 
 def _settings(experiment: Experiment | Run) -> dict:
-    names = ("config", "recipe", "measure_test", "reference")
-    return {name: getattr(experiment, name) for name in names}
+    same = {name: getattr(experiment, name) for name in ("measure_test", "reference")}
+    return {"config": as_config(experiment.config), "recipe": as_recipe(experiment.recipe)} | same
 
 
 def _name(name: str, changed: Experiment) -> str:
     """The name of that experiment in the study, or one of its own for a variation."""
     for known in (name, *EXPERIMENTS):
-        if _settings(EXPERIMENTS[known]) == _settings(changed):
+        if _settings(get_experiment(known)) == _settings(changed):
             return known
     return f"{name}-varied-{Run('0', **_settings(changed)).key('')[:8]}"
 
 
 def _changed(kind: str, named: Recipe | Config, given: Recipe | Config | dict | None):
     """`given` itself, or `named` with the given fields."""
-    if given is None or isinstance(given, Config if kind == "config" else Recipe):
-        return given or named
+    if given is None:
+        return named
     if not isinstance(given, dict):
-        allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
-        raise ValueError(f"{kind} must be {allowed}, not {short_repr(given)}")
+        try:
+            return {"config": as_config, "recipe": as_recipe}[kind](given)
+        except ValueError:
+            allowed = f"a {type(named).__name__} or a dictionary of the fields to change"
+            raise ValueError(f"{kind} must be {allowed}, not {short_repr(given)}") from None
     if unknown := given.keys() - vars(named).keys():
         names = ", ".join(map(str, unknown))
         raise ValueError(f"{kind} has no {names}; it has {', '.join(vars(named))}")

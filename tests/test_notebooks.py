@@ -8,7 +8,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_output
 
@@ -142,9 +141,34 @@ def test_a_wrong_figure_in_a_notebook_fails_and_nothing_else_does():
     assert stored_count.replace("7599", "7598") == computed_count != stored_count
 
 
-def test_outside_the_project_without_an_address_it_says_what_to_do(tmp_path):
-    book = nbformat.read(NOTEBOOKS[0], as_version=4)
-    book.cells = [next(cell for cell in book.cells if "ADDRESS" in cell.source)]
-    client = NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}})
-    with pytest.raises(Exception, match="open this notebook inside a clone of the project"):
-        client.execute()
+SETUP = next(cell.source for cell in cells(NOTEBOOKS[0], "code") if "ADDRESS" in cell.source)
+
+
+def set_up(folder: Path, before: str = "", address: str = "") -> str:
+    """What the notebooks' first cell prints or raises, run in a folder."""
+    source = before + SETUP.replace('ADDRESS = ""', f'ADDRESS = "{address}"')
+    script = """if True:
+        import sys
+        try:
+            exec(sys.argv[1], {})
+        except Exception as error:
+            print(*error._render_traceback_())
+    """
+    command = [sys.executable, "-c", script, source]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_project_is_found_or_one_line_says_what_to_do(tmp_path):
+    for path in NOTEBOOKS:
+        assert SETUP in [cell.source for cell in cells(path, "code")]
+    (tmp_path / "models.py").touch()  # of another project
+    assert set_up(tmp_path).startswith("open this notebook in a clone (papermill: --inject")
+    for name in ("PAPERMILL_INPUT_PATH", "__vsc_ipynb_file__"):
+        assert set_up(tmp_path, f"{name} = {str(NOTEBOOKS[0])!r}\n") == "project found\n"
+    assert set_up(NOTEBOOKS[0].parent) == "project found\n"
+    missing = (tmp_path / "no.git").as_uri()
+    assert set_up(tmp_path, address=missing).startswith("git cannot clone the project: fatal: ")
+    (tmp_path / "mnist-under-8k" / "study").mkdir(parents=True)
+    assert set_up(tmp_path, address=missing).endswith(
+        "mnist-under-8k is no complete copy: delete it, then run this cell again\n"
+    )

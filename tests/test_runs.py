@@ -2,6 +2,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -174,3 +175,33 @@ def test_epoch_line_shows_what_was_measured():
     ):
         row = EpochRow(3, 0.01, 0.1, 98.5, *measured)
         assert epoch_line(row) == f"epoch  3  lr 0.01000  train 98.50 %  {shown}"
+
+
+def test_a_model_that_is_added_runs_and_a_reload_disturbs_nothing():
+    """As in a notebook with %autoreload, after MODELS or RECIPES has a new entry."""
+    script = """if True:
+        import importlib, models
+        from study.runs import runs, wanted_runs
+        from utils import recipes
+        for module in (models, recipes):
+            importlib.reload(module)
+        models.MODELS[11] = models.replace(models.MODELS[10], squeeze_2=8)
+        models.MODELS[12] = models.replace(models.MODELS[11], squeeze_1=8)
+        assert models.build(12).config is models.MODELS[12]
+        runs(9, 0)
+        runs(9, 0, config=models.MODELS[9], recipe=recipes.RECIPES["plateau"])
+        run = wanted_runs(12, 3)[0]
+        assert (run.name, run.seed, run.config) == ("12", 3, models.MODELS[12])
+        assert vars(run.recipe) == vars(recipes.RECIPES["plateau"])
+        runs(11, 0, config={"squeeze_2": 10})
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
+    options = {"capture_output": True, "text": True, "cwd": ROOT, "env": own}
+    done = subprocess.run([sys.executable, "-c", script], **options)
+    assert done.stderr == ""
+    first, second, added, third = done.stdout.splitlines()
+    assert (
+        first == second == "9: replayed seed 0; test accuracy of seed 0 re-measured and confirmed"
+    )
+    assert added == "11 is in MODELS alone: it is trained by the recipe of 10"
+    assert third.startswith("10: replayed seed 0; ")

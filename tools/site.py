@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models import MODELS
+from models import MODELS, SeparableConfig
 from study.commands import status
 from study.experiments import FINALS
 from study.records import Record
@@ -103,7 +103,10 @@ def networks(folder: Path, test: Split) -> None:
     listed, wrong = [], torch.zeros(len(test), dtype=torch.int64)
     for name, (run, *_) in recorded([*FINALS, *reversed(MODELS)], [STUDY]).items():
         stages = export(run, folder / f"{name}.onnx")
-        listed.append({"name": name, "parameters": run.parameters, "stages": stages})
+        # Of the evidence, in the image: the first pixel, and how many lie between two places.
+        places = (0, 4) if isinstance(run.run.config, SeparableConfig) else (8, 2)
+        net = {"name": name, "parameters": run.parameters, "stages": stages, "places": places}
+        listed.append(net)
         if name in FINALS:
             wrong += ~correct(load_network(run), test.images, test.labels, run.statistics)
     chosen = [i for digit in range(10) for i in (test.labels == digit).nonzero()[:2, 0]]

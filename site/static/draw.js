@@ -10,32 +10,33 @@ ort.env.wasm.numThreads = 1;
 const byId = (id) => document.getElementById(id);
 const board = byId("board"), seen = byId("seen"), answer = byId("answer"), which = byId("which");
 const pen = board.getContext("2d", { willReadFrequently: true });
-const { nets, examples, hard } = await (await fetch(new URL("nets.json", here))).json();
-const sessions = new Map(), SHEET = 330; // pixels of the page that maps may take side by side
-let pixels = null, drawing = null, example = -1, busy = false, again = false, due = false;
+const { nets, sure, examples, hard } = await (await fetch(new URL("nets.json", here))).json();
+const sessions = new Map(), strokes = new Map(); // by network's name; by pointer, where it was last
+let pixels = null, picture = null, example = -1, busy = false, again = false, due = false;
 
 function blank() {
   pen.fillStyle = "#000";
   pen.fillRect(0, 0, board.width, board.height);
 }
 
+/** Show no answer but a line. */
 function forget(text) {
   pixels = null;
-  paint(seen, new Float32Array(784), 28, 28, 5);
+  paint(seen, new Float32Array(784), 28, 28);
   for (const row of byId("answers").tBodies[0].rows) for (const cell of [...row.cells].slice(2)) cell.textContent = "";
+  for (const bar of byId("bars").children) bar.firstChild.style.height = 0;
   byId("maps").replaceChildren();
+  byId("big").textContent = "";
   answer.textContent = text;
 }
 
 /**
- * Draw maps of [height * width] values side by side on one canvas, a pixel apart, each scaled to its
- * own largest value: greys from 0 up, or blue above and vermilion below 0.
+ * Draw maps of [height * width] values on one canvas, a pixel apart and each scaled to its own largest
+ * value: greys from 0 up, or, signed, blue above and vermilion below 0, the paler the closer to it.
  */
-function paint(canvas, values, height, width, zoom, { signed = false, first = 0, maps = 1 } = {}) {
-  const columns = Math.min(maps, Math.floor(SHEET / (zoom * (width + 1)))), rows = Math.ceil(maps / columns);
+function paint(canvas, values, height, width, { signed = false, first = 0, maps = 1, columns = 1 } = {}) {
   canvas.width = columns * (width + 1) - 1;
-  canvas.height = rows * (height + 1) - 1;
-  canvas.style.width = `${canvas.width * zoom}px`;
+  canvas.height = Math.ceil(maps / columns) * (height + 1) - 1;
   const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
   for (let map = 0; map < maps; map++) {
     const start = (first + map) * height * width;
@@ -43,13 +44,9 @@ function paint(canvas, values, height, width, zoom, { signed = false, first = 0,
     let most = 1e-9;
     for (let i = 0; i < height * width; i++) most = Math.max(most, Math.abs(values[start + i]));
     for (let i = 0; i < height * width; i++) {
-      const share = values[start + i] / most, rest = 255 * (1 - Math.abs(share));
-      const at = 4 * (corner + Math.floor(i / width) * canvas.width + (i % width));
-      const up = signed && share > 0, down = signed && share <= 0;
-      image.data[at] = down ? 213 + rest * 0.16 : rest;
-      image.data[at + 1] = up ? 114 + rest * 0.55 : down ? 94 + rest * 0.63 : rest;
-      image.data[at + 2] = up ? 178 + rest * 0.3 : rest;
-      image.data[at + 3] = 255;
+      const share = values[start + i] / most, grey = 255 * (1 - Math.abs(share));
+      const colour = signed ? [...(share > 0 ? [0, 114, 178] : [213, 94, 0]), 200 * Math.abs(share)] : [grey, grey, grey, 255];
+      image.data.set(colour, 4 * (corner + Math.floor(i / width) * canvas.width + (i % width)));
     }
   }
   context.putImageData(image, 0, 0);
@@ -59,48 +56,62 @@ async function show() {
   if (busy) { again = true; return; }
   busy = true;
   const input = pixels, tensor = new ort.Tensor("float32", Float32Array.from(input), [1, 1, 28, 28]);
-  paint(seen, input, 28, 28, 5);
-  const rows = byId("answers").tBodies[0].rows;
+  const rows = byId("answers").tBodies[0].rows, chosen = nets.find((net) => net.name === which.value);
   let first = null;
-  for (const [index, net] of nets.entries()) {
-    if (!sessions.has(net.name)) continue;
-    const looked = net.name === which.value, session = sessions.get(net.name);
-    const output = await session.run({ pixels: tensor }, looked ? session.outputNames : ["probabilities"]);
-    if (!pixels) break;  // cleared meanwhile
+  for (const net of [chosen, ...nets.filter((each) => each !== chosen)]) {
+    if (!sessions.has(net.name) || (first && again)) continue; // a newer drawing need not wait
+    const session = sessions.get(net.name);
+    const output = await session.run({ pixels: tensor }, first ? ["probabilities"] : session.outputNames);
+    if (!pixels) break; // cleared meanwhile
     const shares = [...output.probabilities.data], digit = shares.indexOf(Math.max(...shares));
-    const cells = rows[index].cells;
+    const cells = rows[nets.indexOf(net)].cells;
     cells[2].textContent = digit;
     shares.forEach((share, d) => {
       cells[3 + d].textContent = Math.round(100 * share);
       cells[3 + d].style.fontWeight = d === digit ? "bold" : "normal";
     });
-    first ??= `${net.name} reads ${digit}, at ${Math.round(100 * shares[digit])} %`;
-    if (looked) look(net, output, digit);
+    if (first) continue;
+    first = net;
+    say(net, shares, digit);
+    look(net, input, output, digit);
   }
-  if (pixels === input) answer.textContent = first ?? "No network could be loaded.";
+  if (!first && pixels === input) answer.textContent = "No network could be loaded.";
   busy = false;
   window.answered = (window.answered ?? 0) + 1;
   if (again) { again = false; if (pixels) await show(); }
 }
 
-function figure(caption, canvas) {
-  const made = document.createElement("figure"), text = document.createElement("figcaption");
-  text.textContent = caption;
-  made.append(text, canvas);
-  return made;
+/** The answer of one network: large, in a line, and as bars. */
+function say(net, shares, digit) {
+  const next = shares.indexOf(Math.max(...shares.filter((_, d) => d !== digit)));
+  const [most, second] = [digit, next].map((d) => `${Math.round(100 * shares[d])} %`);
+  const known = shares[digit] >= sure;
+  byId("big").textContent = known ? digit : `${digit}?`;
+  answer.textContent = known ? `${net.name} reads ${digit}, at ${most}` : `${net.name} is not sure: ${digit} at ${most}, or ${next} at ${second}`;
+  shares.forEach((share, d) => {
+    byId("bars").children[d].firstChild.style.height = `${100 * share}%`;
+    byId("bars").children[d].classList.toggle("draw-most", d === digit);
+  });
 }
 
-function look(net, output, digit) {
-  const found = Object.entries(net.stages).map(([stage, words]) => {
-    const map = output[stage], [, maps, height, width] = map.dims, canvas = document.createElement("canvas");
-    paint(canvas, map.data, height, width, Math.max(1, Math.round(42 / width)), { maps });
-    return figure(`${words}: ${maps} maps of ${height}x${width}, dark is high`, canvas);
-  });
-  if (output.evidence) {
+/** What one network saw, the evidence in it, and the maps of its stages one after another. */
+function look(net, input, output, digit) {
+  paint(seen, input, 28, 28);
+  if (output.evidence && byId("evidence").checked) {
     const [, , height, width] = output.evidence.dims, canvas = document.createElement("canvas");
-    paint(canvas, output.evidence.data, height, width, 14, { signed: true, first: digit });
-    found.push(figure(`where it finds evidence for ${digit}: blue speaks for it, orange-red against it`, canvas));
+    paint(canvas, output.evidence.data, height, width, { signed: true, first: digit });
+    const [corner, step] = net.places;
+    seen.getContext("2d").drawImage(canvas, corner, corner, width * step, height * step);
   }
+  const found = Object.entries(net.stages).map(([stage, words], place) => {
+    const map = output[stage], [, maps, height, width] = map.dims;
+    const figure = byId("maps").children[place] ?? byId("maps").appendChild(document.createElement("figure"));
+    if (!figure.firstChild) figure.append(document.createElement("figcaption"), document.createElement("canvas"));
+    figure.firstChild.textContent = `${words}: ${maps} of ${height}x${width}`;
+    paint(figure.lastChild, map.data, height, width, { maps, columns: 4 });
+    figure.lastChild.style.width = "8rem";
+    return figure;
+  });
   byId("maps").replaceChildren(...found);
 }
 
@@ -136,25 +147,27 @@ function decoded(text) {
 }
 
 async function photo(file) {
-  let picture;
+  const asked = picture = {};
+  let image;
   try {
-    picture = await createImageBitmap(file);
+    image = await createImageBitmap(file);
   } catch {
     forget(`${file.name} cannot be read as a picture; save it as PNG or JPEG`);
     return;
   }
-  if (picture.width * picture.height > MOST_PIXELS) {
-    forget(`the picture has ${picture.width}x${picture.height} pixels; shrink it, or crop it to the digit`);
+  if (picture !== asked) return; // cleared meanwhile
+  if (image.width * image.height > MOST_PIXELS) {
+    forget(`the picture has ${image.width}x${image.height} pixels; shrink it, or crop it to the digit`);
     return;
   }
-  const scale = Math.min(1, WORKING_SIDE / Math.max(picture.width, picture.height));
-  const width = Math.max(1, Math.round(picture.width * scale)), height = Math.max(1, Math.round(picture.height * scale));
+  const scale = Math.min(1, WORKING_SIDE / Math.max(image.width, image.height));
+  const width = Math.max(1, Math.round(image.width * scale)), height = Math.max(1, Math.round(image.height * scale));
   const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(picture, 0, 0, width, height);
+  context.drawImage(image, 0, 0, width, height);
   blank();
   const fit = board.width / Math.max(width, height);
-  pen.drawImage(picture, 0, 0, width * fit, height * fit);
+  pen.drawImage(image, 0, 0, width * fit, height * fit);
   await read(grey(context.getImageData(0, 0, width, height).data), height, width);
 }
 
@@ -166,12 +179,11 @@ function at(event) {
 board.addEventListener("pointerdown", (event) => {
   if (example >= 0) { blank(); example = -1; }
   board.setPointerCapture(event.pointerId);
-  drawing = at(event);
+  strokes.set(event.pointerId, at(event));
   stroke(event);
 });
-board.addEventListener("pointermove", (event) => drawing && stroke(event));
-board.addEventListener("pointerup", () => { drawing = null; });
-board.addEventListener("pointercancel", () => { drawing = null; });
+board.addEventListener("pointermove", (event) => strokes.has(event.pointerId) && stroke(event));
+for (const end of ["pointerup", "pointercancel"]) board.addEventListener(end, (event) => strokes.delete(event.pointerId));
 
 function stroke(event) {
   const to = at(event);
@@ -179,23 +191,27 @@ function stroke(event) {
   pen.lineWidth = 11;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
-  pen.moveTo(...drawing);
+  pen.moveTo(...strokes.get(event.pointerId));
   pen.lineTo(to[0] + 0.01, to[1]);
   pen.stroke();
-  drawing = to;
+  strokes.set(event.pointerId, to);
   if (!due) requestAnimationFrame(() => { due = false; readBoard(); }); // once for all moves of a frame
   due = true;
 }
 
-byId("clear").addEventListener("click", () => { blank(); example = -1; forget("Draw a digit."); });
+byId("clear").addEventListener("click", () => { blank(); example = -1; byId("photo").value = picture = ""; forget("Draw a digit."); });
 byId("next").addEventListener("click", () => { example = (example + 1) % examples.length; take(decoded(examples[example])); });
 byId("hard").addEventListener("click", () => { example = 0; take(decoded(hard)); });
+byId("photo").addEventListener("click", (event) => { event.target.value = ""; }); // or the same one again would be no change
 byId("photo").addEventListener("change", (event) => event.target.files[0] && photo(event.target.files[0]));
-which.addEventListener("change", () => pixels && show());
+for (const id of ["which", "evidence"]) byId(id).addEventListener("change", () => pixels && show());
 
 function table() {
   const [head] = byId("answers").tHead.rows;
-  for (let digit = 0; digit < 10; digit++) head.append(Object.assign(document.createElement("th"), { textContent: digit, scope: "col" }));
+  for (let digit = 0; digit < 10; digit++) {
+    head.append(Object.assign(document.createElement("th"), { textContent: digit, scope: "col" }));
+    byId("bars").append(Object.assign(document.createElement("div"), { innerHTML: `<div></div>${digit}` }));
+  }
   for (const net of nets) {
     const row = byId("answers").tBodies[0].insertRow();
     row.append(Object.assign(document.createElement("th"), { textContent: net.name, scope: "row" }));
