@@ -87,6 +87,7 @@ mutants: env  ## plant bugs, and check that a named test catches each
 
 notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed
 	rm -rf $(BUILD)/runs
+	$(PY) -c 'import fast; fast.usable()'  # or the first live training would say that it compiles
 	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.record_timing=False --inplace notebooks/*.ipynb appendix/*.ipynb
 	$(PY) -m tools.pages
 

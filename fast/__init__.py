@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import functools
 import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 def usable() -> bool:
     """Whether the compiled layers can run here; says why not, in one line, the first time."""
     try:
-        from fast import layers
+        from fast import kernels, layers
 
+        folder = Path(kernels.relu_dropout.stats.cache_path or "")
+        if not any(folder.glob("*.nbi")):
+            print("compiling the fast layers, once: it takes up to a minute", file=sys.stderr)
         layers.ReLUDropout()(torch.ones(1, 1, 1, 1))
     except Exception as error:  # whatever ails an optional package, training goes on without it
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -11,24 +11,61 @@ bfloat16, which NumPy lacks, travels as uint16: the upper half of a float32. All
 float32. One thread computes, so the sums do not depend on the number of threads.
 """
 
+import contextlib
+import hashlib
 import math
+import pickle
 
 import numpy as np
-from numba import njit, types
+from numba import config, njit, types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import overload
+
+if config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set")
 
 RELU, SILU, HARDSWISH, IDENTITY = range(4)  # activations after a batch norm
 TILE = 64  # pixels per row of the matrix, where that divides their number
 BLOCK = 32  # rows summed in float32 before their sum is added up in float64
 
 
+class Sealed(IndexDataCacheFile):
+    """Numba's files of compiled code, each with a digest at its end, which pickle passes over."""
+
+    def _dump(self, obj) -> bytes:
+        content = super()._dump(obj)
+        return content + hashlib.sha256(content).digest()
+
+    def _load_data(self, name):
+        with open(self._data_path(name), "rb") as file:
+            content = file.read()
+        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+            raise ValueError("changed since it was written")
+        return pickle.loads(content)
+
+
+class Cache(FunctionCache):
+    """Numba's cache; what is damaged there is compiled anew."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file.__class__ = Sealed
+
+    def load_overload(self, signature, context):
+        """Compiled code from the disk, or None."""
+        try:
+            return super().load_overload(signature, context)
+        except Exception:  # a damaged file makes pickle raise anything
+            self.flush()
+            return None
+
+
 def compiled(function):
     """Compile on first use; keep the result on disk where there is a place to write it."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # a read-only checkout and no home: Numba finds nowhere to cache
-        return njit(**options)(function)
+    made = njit(nogil=True, error_model="numpy")(function)
+    with contextlib.suppress(RuntimeError):  # a read-only checkout and no home
+        made._cache = Cache(function)
+    return made
 
 
 def lanes(pixels: int, channels: int) -> int:

@@ -71,6 +71,7 @@ LONGER = "a longer EMA, 0.999", {"ema_decay": 0.999}
 NARROWER = "narrower augmentation: shift 3 %, no zoom, no shear", {"translate": 0.03, "scale": 0.0, "shear": 0.0}  # fmt: skip
 # Strokes that nobody in MNIST drew: thick and thin, bent, of few pixels, pale.
 OTHER_HANDS = {"rotations": (12.0,), "translate": 0.06, "scale": 0.1, "shear": 10.0, "elastic": 0.05, "thickness": 0.8, "low_resolution": 0.4, "ink": 0.5, "calm_epochs": 5, "calm": 0.5}  # fmt: skip
+LESS = {"elastic": 0.03, "thickness": 0.5, "low_resolution": 0.25, "ink": 0.3}
 MUON = {"optimizer": "muon", "learning_rate": 0.02}
 ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial that became a final
 BY_ITS_CODE = {"rotations": (7.0,)}  # the original, which rotated from model 1 on
@@ -154,8 +155,10 @@ QUEUE: tuple[Experiment, ...] = (
     # The fewest of them whose lowest of the last five epochs reaches `LOWEST_OF_A_FINAL`.
     Experiment("short-final", "finals", TWENTY, "best-trial-deeper-epochs-12", ALL_IMAGES),
     # For digits that others drew: the network of best-final, augmented more.
-    trial("wild-trial", "best-trial-deeper", "other hands: thick, thin, bent, coarse and pale strokes", OTHER_HANDS, taken=True),
-    Experiment("wild-final", "finals", TWENTY, "wild-trial", ALL_IMAGES),
+    trial("wild-trial", "best-trial-deeper", "other hands: thick, thin, bent, coarse and pale strokes", OTHER_HANDS),
+    trial("wild-trial-muon", "wild-trial", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
+    trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", LESS),
+    Experiment("wild-final", "finals", TWENTY, "wild-trial-muon", ALL_IMAGES),
     # Fewer parameters still: no factor and summand where a convolution follows, and another optimizer.
     Experiment("tiny-trial-base", "trials", THREE, config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
     trial("tiny-trial-muon", "tiny-trial-base", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),

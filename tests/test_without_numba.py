@@ -64,17 +64,39 @@ def test_numba_that_cannot_compile_is_said_once(unprobed, monkeypatch, capsys):
 
 
 def test_numba_that_cannot_cache_compiles_all_the_same(monkeypatch):
-    asked = []
-    njit = kernels.njit
+    def nowhere(function):
+        raise RuntimeError("cannot cache function: no locator available for file 'x'")
 
-    def uncached(**options):
-        asked.append(options.pop("cache", False))
-        if asked[-1]:
-            raise RuntimeError("cannot cache function: no locator available for file 'x'")
-        return njit(**options)
-
-    monkeypatch.setattr(kernels, "njit", uncached)
+    monkeypatch.setattr(kernels, "Cache", nowhere)
     double = kernels.compiled(lambda x: 2 * x)
     assert double(np.float32(4)) == 8
-    assert asked == [True, False]
     assert double.signatures  # compiled, not merely called
+
+
+COMPILED = """if True:
+    import torch, fast
+    from fast import kernels
+    assert fast.usable()
+    x = torch.full((1, 1, 2, 2), -3.0)
+    assert fast.layers.ReLUDropout()(x).abs().max() == 0
+    print(sum(kernels.relu_dropout.stats.cache_hits.values()))
+"""
+
+
+def test_compiling_is_said_once_and_a_damaged_cache_is_compiled_anew(tmp_path):
+    def run(**more) -> tuple[str, str]:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)} | more
+        command, options = [sys.executable, "-c", COMPILED], {"capture_output": True, "text": True}
+        done = subprocess.run(command, cwd=ROOT, env=environment, **options)
+        return done.stdout.strip(), done.stderr
+
+    assert run() == ("0", "compiling the fast layers, once: it takes up to a minute\n")
+    assert run() == ("1", "")
+    for damage in (lambda b: b"", lambda b: b[:100], lambda b: b[:-40] + b"\0" + b[-39:]):
+        for kind in ("nbi", "nbc"):
+            for path in tmp_path.rglob(f"kernels.relu_dropout-*.{kind}"):
+                path.write_bytes(damage(path.read_bytes()))
+                assert run() == ("0", ""), (kind, path)
+                assert run() == ("1", "")
+    done = run(NUMBA_DISABLE_JIT="1")[1]
+    assert "Numba cannot be used here (ImportError: NUMBA_DISABLE_JIT is set)" in done
