@@ -17,8 +17,7 @@ SEEDS = 2**63 - 1  # of the kernels' random numbers; each call draws one from to
 
 
 def _runs_kernels(x: Tensor) -> bool:
-    known = x.dtype in (torch.float32, torch.bfloat16) and x.numel() > 0
-    return x.device.type == "cpu" and known
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel() > 0
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -74,8 +73,7 @@ class _ReLUDropoutFunction(torch.autograd.Function):
 class ReLUDropout(nn.Module):
     """ReLU followed by element-wise dropout (inverted: kept elements are scaled by 1 / (1 - p)).
 
-    Args:
-        p: probability of zeroing an element while training, in [0, 1).
+    While training, each element is zeroed with probability `p`, in [0, 1).
     """
 
     def __init__(self, p: float = 0.0):
@@ -96,16 +94,9 @@ class _BatchNormActFunction(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: "BatchNormAct2d") -> Tensor:
         x = _channels_last(x)
         y = torch.empty_like(x)
-        ctx.mean, ctx.inverse = kernels.batch_norm_act(
-            _matrix(x),
-            *_vectors(weight, bias, layer.running_mean, layer.running_var),
-            layer.momentum,
-            layer.eps,
-            layer.kind,
-            layer.p,
-            _draw_seed(layer.p),
-            _matrix(y),
-        )
+        vectors = _vectors(weight, bias, layer.running_mean, layer.running_var)
+        settings = layer.momentum, layer.eps, layer.kind, layer.p, _draw_seed(layer.p)
+        ctx.mean, ctx.inverse = kernels.batch_norm_act(_matrix(x), *vectors, *settings, _matrix(y))
         ctx.save_for_backward(x, y, weight, bias)
         ctx.kind, ctx.p = layer.kind, layer.p
         return y
@@ -115,17 +106,8 @@ class _BatchNormActFunction(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, y, weight, bias = ctx.saved_tensors
         grad, dx = _channels_last(grad), torch.empty_like(x)
-        d_weight, d_bias = kernels.batch_norm_act_backward(
-            _matrix(grad),
-            _matrix(y),
-            _matrix(x),
-            *_vectors(weight, bias),
-            ctx.mean,
-            ctx.inverse,
-            ctx.kind,
-            ctx.p,
-            _matrix(dx),
-        )
+        arrays = *map(_matrix, (grad, y, x)), *_vectors(weight, bias), ctx.mean, ctx.inverse
+        d_weight, d_bias = kernels.batch_norm_act_backward(*arrays, ctx.kind, ctx.p, _matrix(dx))
         return dx, torch.from_numpy(d_weight).float(), torch.from_numpy(d_bias).float(), None
 
 
@@ -193,8 +175,7 @@ class _MaxPoolFunction(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         x = _channels_last(x)
         n, c, h, w = x.shape
-        y = _empty(x, n, c, h // 2, w // 2)
-        rows = n * h // 2
+        y, rows = _empty(x, n, c, h // 2, w // 2), n * h // 2
         ctx.chosen = np.empty((rows, w // 2, c), np.uint8)
         spatial.max_pool(_memory(x, rows, 2, w // 2, 2, c), _memory(y, rows, w // 2, c), ctx.chosen)
         return y
@@ -205,9 +186,8 @@ class _MaxPoolFunction(torch.autograd.Function):
         n, c, h, w = grad.shape
         grad = _channels_last(grad)
         dx = _empty(grad, n, c, 2 * h, 2 * w)
-        spatial.max_pool_backward(
-            _memory(grad, n * h, w, c), ctx.chosen, _memory(dx, n * h, 2, w, 2, c)
-        )
+        wide = _memory(dx, n * h, 2, w, 2, c)
+        spatial.max_pool_backward(_memory(grad, n * h, w, c), ctx.chosen, wide)
         return dx
 
 
@@ -219,7 +199,6 @@ class MaxPool2x2(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H / 2, W / 2]."""
-        even = x.shape[2] % 2 == x.shape[3] % 2 == 0
-        if _runs_kernels(x) and even:
+        if _runs_kernels(x) and x.shape[2] % 2 == x.shape[3] % 2 == 0:
             return _MaxPoolFunction.apply(x)
         return super().forward(x)

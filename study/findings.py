@@ -55,12 +55,11 @@ class Judged:
     influential_seed: int | None = None  # the seed without which it would not be held
 
     def __str__(self) -> str:
-        seed = self.influential_seed
-        fragile = (
-            "" if seed is None else f"; without seed {seed} the interval contains the threshold"
-        )
-        words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}"
-        return f"{words}, n = {self.n}{' pairs' * self.finding.paired}{fragile}"
+        words = f"*{self.finding.statement}:* **{self.outcome}**. {self.effect}, n = {self.n}"
+        words += " pairs" * self.finding.paired
+        if self.influential_seed is not None:
+            words += f"; without seed {self.influential_seed} the interval contains the threshold"
+        return words
 
 
 def judge(finding: Finding, records: list[list[Record]]) -> Judged:
@@ -87,25 +86,19 @@ def _enough(*names: str) -> list[list[Record]]:
 
 def findings(model: int | None = None) -> list[Judged]:
     """The findings of one of the ten models, or all, that have enough recorded seeds."""
-    return [
-        judge(finding, records)
-        for finding in FINDINGS
-        if model in (None, finding.model) and (records := _enough(*finding.names))
-    ]
+    stated = (finding for finding in FINDINGS if model in (None, finding.model))
+    found = ((finding, _enough(*finding.names)) for finding in stated)
+    return [judge(finding, records) for finding, records in found if records]
 
 
 def sentences(model: int | None = None) -> str:
     """Markdown: a sentence for each finding, with effect, interval and n.
 
-    Args:
-        model: one of the ten; None for those about finals and other networks beside the ten.
+    Of one of the ten models; None: of the finals and other networks beside the ten.
     """
-    return "\n".join(
-        f"- {judged}"
-        for judged in findings(model)
-        if (model is None)
-        == (judged.finding.model is None or kind_of(judged.finding.names[0]) == "finals")
-    )
+    beside = {f.id for f in FINDINGS if f.model is None or kind_of(f.names[0]) == "finals"}
+    found = (each for each in findings(model) if (each.finding.id in beside) == (model is None))
+    return "\n".join(f"- {judged}" for judged in found)
 
 
 _test, _train, _gap = stats.final_test, stats.final_train, stats.final_gap
@@ -205,8 +198,5 @@ def effects() -> dict[str, tuple[Interval, int]]:
 
 def replicated() -> dict[int, tuple[list[Record], list[Record]]]:
     """{model: (its runs by the original's code, by its description)}, with enough seeds."""
-    return {
-        model: tuple(groups)
-        for model in PUBLISHED
-        if (groups := _enough(f"{model}-original", str(model)))
-    }
+    pairs = {model: _enough(f"{model}-original", str(model)) for model in PUBLISHED}
+    return {model: tuple(groups) for model, groups in pairs.items() if groups}

@@ -54,21 +54,18 @@ def rotated(images: Tensor, degrees: float) -> Tensor:
     """Images [N, 28, 28] uint8, all rotated counterclockwise by the same angle."""
     angle = torch.deg2rad(torch.tensor(float(degrees)))
     cos, sin = float(angle.cos()), float(angle.sin())
-    matrix = torch.tensor([[cos, -sin, 0], [sin, cos, 0]])
-    matrices = matrix.expand(len(images), 2, 3)
+    matrices = torch.tensor([[cos, -sin, 0], [sin, cos, 0]]).expand(len(images), 2, 3)
     return apply_affine(images.unsqueeze(1).float(), matrices).squeeze(1).round().to(torch.uint8)
 
 
-def shifted(images: Tensor, pixels: float) -> Tensor:
+def shifted(images: Tensor, pixels: int) -> Tensor:
     """Images [N, 28, 28], all moved to the right and down; what leaves is lost."""
-    by = int(pixels)
-    return pad(images, (by, 0, by, 0))[:, :IMAGE_SIZE, :IMAGE_SIZE]
+    return pad(images, (pixels, 0, pixels, 0))[:, :IMAGE_SIZE, :IMAGE_SIZE]
 
 
 def noisy(images: Tensor, std: float) -> Tensor:
     """Images [N, 28, 28] with independent Gaussian noise on every pixel, always the same."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(images.shape, generator=generator) * 255 * std
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 255 * std
     return (images + noise).clamp(0, 255).round().to(torch.uint8)
 
 
@@ -81,14 +78,14 @@ def out_of_distribution_digits() -> tuple[Tensor, Tensor, Tensor]:
     from sklearn.datasets import load_digits  # a second to import
 
     found = load_digits()
-    enlarged = interpolate(
-        torch.from_numpy(found.images)[:, None] / 16, IMAGE_SIZE, mode="bilinear"
-    )
+    grey = torch.from_numpy(found.images)[:, None] / 16
+    enlarged = interpolate(grey, IMAGE_SIZE, mode="bilinear")
     prepared = torch.stack([as_mnist(image) for image in found.images])
     return prepared, enlarged, torch.from_numpy(found.target)
 
 
 CHANGES = {"rotated": rotated, "shifted": shifted, "noise": noisy}
+_STORED = TypeAdapter(dict[str, Measured])
 
 
 def measure(run: Record, data: Dataset) -> Measured:
@@ -110,17 +107,13 @@ def measure(run: Record, data: Dataset) -> Measured:
         name: tuple(percent_correct(CHANGES[name](some.images, v), some.labels) for v in values)
         for name, values in CONDITIONS.items()
     }
-    prepared, enlarged, labels = out_of_distribution_digits()
-    both = percent_correct(prepared, labels), percent_correct(enlarged, labels)
+    *both, labels = out_of_distribution_digits()
+    both = tuple(percent_correct(images, labels) for images in both)
     return Measured(tuple((~hit).nonzero()[:, 0].tolist()), tuple(bins), accuracy, both)
 
 
 def recorded_answers(runs: Sequence[Record]) -> list[Measured]:
-    """The answers of those runs whose weights are kept; what is not recorded is measured now.
-
-    Raises:
-        ValueError: if no weights are kept.
-    """
+    """The answers, stored or measured now, of runs whose weights are kept; else a ValueError."""
     stored = load()
     kept = [run for run in runs if run.run.measure_test and run.weights_path.exists()]
     if not kept:
@@ -146,11 +139,8 @@ def out_of_distribution(runs: Sequence[Record]) -> list[Spread]:
 def seed_spread(runs: Sequence[Record]) -> tuple[Spread, float]:
     """Accuracy of the measured networks, and the SD that independent chance at each image predicts.
 
-    If image i is missed with probability p_i, independently of the others, then the number of
-    mistakes has the variance sum of p_i (1 - p_i). Source: Jordan, 2023.
-
-    Raises:
-        ValueError: for fewer than two networks.
+    If each image i is missed independently with probability p_i, the number of mistakes has the
+    variance sum of p_i (1 - p_i) (Jordan, 2023). A ValueError for fewer than two networks.
     """
     kept = recorded_answers(runs)
     n, total = len(kept), sum(images for images, *_ in kept[0].bins)
@@ -164,9 +154,8 @@ def seed_spread(runs: Sequence[Record]) -> tuple[Spread, float]:
 def calibration(runs: Sequence[Record]) -> tuple[float, list[tuple[float, float, int]]]:
     """Probabilities that the measured networks give, against how often they are correct.
 
-    Returns:
-        Their difference averaged over images, percentage points (expected calibration error, Guo
-        et al., 2017); and of each bin the mean probability, the share correct, the images.
+    Returns their difference averaged over images, percentage points (expected calibration error,
+    Guo et al., 2017); and of each bin the mean probability, the share correct, the images.
     """
     bins = numpy.sum([each.bins for each in recorded_answers(runs)], 0).tolist()
     points = [(total / n, right / n, int(n)) for n, total, right in bins if n]
@@ -175,17 +164,16 @@ def calibration(runs: Sequence[Record]) -> tuple[float, list[tuple[float, float,
 
 
 def shared_mistakes(
-    runs: Sequence[Record], test: Split, most: float = 0.5
+    runs: Sequence[Record], test: Split
 ) -> tuple[int, int, list[tuple[int, float, int]]]:
-    """The test images that more than a share `most` of the measured networks misclassify.
+    """The test images that more than half of the measured networks misclassify.
 
-    Returns:
-        The number of networks; the number of images that any of them misclassifies; and of each
-        shared mistake the image, the share of the networks, their most frequent wrong answer.
+    Returns the number of networks; the number of images that any of them misclassifies; and of each
+    shared mistake the image, the share of the networks, their most frequent wrong answer.
     """
     kept = recorded_answers(runs)
     missed = Counter(index for each in kept for index in each.wrong).most_common()
-    shared = [(image, n / len(kept)) for image, n in missed if n > most * len(kept)]
+    shared = [(image, n / len(kept)) for image, n in missed if n > len(kept) / 2]
     some = test.part([image for image, _ in shared])
     answers = torch.zeros(len(shared), 10, dtype=torch.int64)
     for run in (run for run in runs if run.weights_path.exists()):
@@ -193,9 +181,6 @@ def shared_mistakes(
     answers[torch.arange(len(shared)), some.labels] = 0
     wrong = answers.argmax(1).tolist()
     return len(kept), len(missed), [(*pair, w) for pair, w in zip(shared, wrong, strict=True)]
-
-
-_STORED = TypeAdapter(dict[str, Measured])
 
 
 def load() -> dict[str, Measured]:

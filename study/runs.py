@@ -122,9 +122,17 @@ def _changed(kind: str, named: Recipe | Config, given: Recipe | Config | dict | 
 
 def _train(run: Run, data: Dataset) -> Record:
     print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
-    record = train(run, data, runs_folder(), lambda row: print(epoch_line(row), flush=True))
+    callbacks = {
+        "report": lambda row: print(epoch_line(row), flush=True),
+        "expect": lambda seconds: print(f"this takes about {_rounded(seconds)}", flush=True),
+    }
+    record = train(run, data, runs_folder(), **callbacks)
     print(f"trained in {record.seconds:.0f} s and stored")
     return record
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds > 100 else f"{max(seconds, 1):.0f} s"
 
 
 def _seeds(records: list[Record]) -> str:

@@ -73,11 +73,7 @@ class Spread:
 
 
 def spread(values: Iterable[float], unit: str = "%") -> Spread:
-    """A `Spread` of one value or more.
-
-    Raises:
-        ValueError: if there is no value.
-    """
+    """A `Spread` of one value or more; a ValueError if there is none."""
     values = tuple(values)
     if not values:
         raise ValueError("no runs are recorded to take a mean of; train one first")
@@ -165,10 +161,9 @@ class Interval:
     def __str__(self) -> str:
         if self.unit == "%":
             return f"{self.value:.2f} % (95 % interval {self.low:.2f} to {self.high:.2f})"
-        figures = self.value, self.low, self.high
         # More decimals where two would hide on which side of zero the interval ends.
-        digits = 2 if all(abs(end) >= 0.005 or not end for end in figures[1:]) else 3
-        value, low, high = (f"{figure:+.{digits}f}" for figure in figures)
+        digits = 2 if all(abs(end) >= 0.005 or not end for end in (self.low, self.high)) else 3
+        value, low, high = (f"{x:+.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value} {self.unit} (95 % interval {low} to {high})"
 
 
@@ -195,15 +190,13 @@ def difference(
     if by_seed:
         a, b = map(measure, paired(after, before))
         return mean_interval(spread(map(operator.sub, a.values, b.values), "points"))
-    welch = partial(stats.ttest_ind, equal_var=False)
     a, b = measure(after), measure(before)
-    return _interval(a.mean - b.mean, "points", (a, b), welch)
+    return _interval(a.mean - b.mean, "points", (a, b), partial(stats.ttest_ind, equal_var=False))
 
 
 def mean_interval(figure: Spread) -> Interval:
     """The mean over seeds with its interval (Student's t); a ValueError for fewer than two."""
-    student = partial(stats.ttest_1samp, popmean=0)
-    return _interval(figure.mean, figure.unit, (figure,), student)
+    return _interval(figure.mean, figure.unit, (figure,), partial(stats.ttest_1samp, popmean=0))
 
 
 def _interval(value: float, unit: str, samples: tuple[Spread, ...], test: Callable) -> Interval:

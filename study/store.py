@@ -13,13 +13,14 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy
 import torch
+from filelock import FileLock
 
 from models import Network, SeparableNetwork, build
 from study.processor import processor
@@ -92,7 +93,7 @@ def load(path: Path) -> Record:
 @functools.lru_cache(4096)
 def _load(path: Path, mtime: int, size: int) -> Record:
     try:
-        return dataclasses.replace(loads(path.read_text(encoding="utf-8")), path=path)
+        return dataclasses.replace(loads(path.read_bytes().decode()), path=path)
     except ValueError as error:
         raise damaged(path, first_line(error)) from None
 
@@ -167,25 +168,27 @@ def verify(record: Record, data: Dataset) -> bool:
 
 
 def train(
-    run: Run, data: Dataset, folder: Path, report: Callable[[EpochRow], None] = lambda row: None
+    run: Run, data: Dataset, folder: Path, **callbacks: Callable[[EpochRow | float], None]
 ) -> Record:
     """Train a run now and store its record and weights in `folder`; no other run's are replaced.
+
+    The callbacks are `report` and `expect` of `utils.training.fit`.
 
     Raises:
         ValueError, NonFiniteLossError: as `fit`.
         RecordError: if the folder cannot be written to; checked before training.
         RunInterruptedError: after Ctrl-C.
     """
-    check_writable(folder)
-    return save(*computed(run, data, report), folder)
+    check_writable(folder, [run])
+    return save(*computed(run, data, **callbacks), folder)
 
 
 def computed(
-    run: Run, data: Dataset, report: Callable[[EpochRow], None] = lambda row: None
+    run: Run, data: Dataset, **callbacks: Callable[[EpochRow | float], None]
 ) -> tuple[Record, dict[str, numpy.ndarray]]:
     """Train a run now; returns its record, not stored yet, and its weights by name."""
     engine = reference_engine() if run.reference else best_engine()
-    options = {"engine": engine, "measure_test": run.measure_test, "report": report}
+    options = {"engine": engine, "measure_test": run.measure_test, **callbacks}
     try:
         result = fit(run.config, run.recipe, data, run.seed, **options)
     except (KeyboardInterrupt, SystemError) as error:
@@ -214,20 +217,33 @@ def computed(
 def save(record: Record, weights: dict[str, numpy.ndarray], folder: Path) -> Record:
     """Store a new record, weights first, so that a record on disk always has its weights.
 
-    A record that lies there already, of a run on other data or by an older engine, stays; the new
-    one goes beside it. A RecordError says why it cannot be stored.
+    A record of the same key that lies there stays, and is returned. So does one of a run on other
+    data or by an older engine: the new one goes beside it. A RecordError says why it cannot be
+    stored. Of two processes that store at once, one waits for the other.
     """
     path = record.run.path(folder)
-    if path.exists():
-        path = Path(f"{path.parent}-{record.key}", path.name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        numpy.savez(archive := io.BytesIO(), **weights)
-        write_atomically(path.with_suffix(".npz"), archive.getvalue())
-        write_atomically(path, dumps(record).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=60):
+            if path.exists() and not _has_key(path, record.key):
+                path = Path(f"{path.parent}-{record.key}", path.name)
+            if path.exists():
+                return load(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(".part-*"):  # by a process that died: others would wait
+                left.unlink()
+            numpy.savez(archive := io.BytesIO(), **weights)
+            write_atomically(path.with_suffix(".npz"), archive.getvalue())
+            write_atomically(path, dumps(record).encode())
     except OSError as error:
         raise _not_stored(path, error) from None
     return dataclasses.replace(record, path=path)
+
+
+def _has_key(path: Path, key: str) -> bool:
+    with contextlib.suppress(RecordError):
+        return load(path).key == key
+    return False
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -246,18 +262,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder, or raise a RecordError if nothing can be stored in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _not_stored(folder, error) from None
+def check_writable(folder: Path, runs: Iterable[Run] = ()) -> None:
+    """Make the folder, or raise a RecordError if nothing, or one of the runs, cannot be stored."""
+    for wanted in (folder, *dict.fromkeys(run.path(folder).parent for run in runs)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=wanted if wanted.exists() else folder):
+                pass
+        except OSError as error:
+            raise _not_stored(wanted, error) from None
 
 
 def _not_stored(path: Path, error: OSError) -> RecordError:
     return RecordError(
-        f"cannot store {path} ({error.strerror}); make room or make it writable, or name another "
-        "folder with MNIST_RUNS or --store"
+        f"cannot store {path} ({error.strerror or first_line(error)}); make room or "
+        "make it writable, or name another folder with MNIST_RUNS or --store"
     )

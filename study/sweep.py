@@ -17,6 +17,7 @@ from pathlib import Path
 import dask
 import numpy
 import torch
+from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, TimeoutError, as_completed
 from distributed.comm import get_address_host_port
 from tqdm import tqdm
@@ -78,6 +79,8 @@ def sweep(
     print(f"{len(by_key) - len(todo)} of {len(by_key)} runs are already in {folder}", flush=True)
     if not todo:
         return []
+    check_writable(folder, todo)
+    workers = min(workers or CPU_COUNT, len(todo))
     shown = {"total": len(todo), "unit": "run", "disable": not sys.stderr.isatty()}
     with connected(address, workers) as client, tqdm(**shown) as bar:
         for done, (run, made) in enumerate(trained(client, todo, data), start=1):
@@ -102,6 +105,8 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
     Raises:
         ClusterError: in one line, where nobody answers or the workers compute other numbers.
     """
+    if address is None:
+        _check_guarded()
     local = {"n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
     local |= {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
     with contextlib.ExitStack() as stack:
@@ -116,7 +121,11 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
             client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
             if address is None:
-                raise ClusterError(f"no workers can be started here: {first_line(error)}") from None
+                fault = f"no workers can be started here ({first_line(_root(error))})"
+                remedy = (
+                    "they need open files (see ulimit -n) and room in /dev/shm; runs() needs none"
+                )
+                raise ClusterError(f"{fault}; {remedy}") from None
             raise ClusterError(
                 f"no Dask scheduler answers at {address} ({first_line(error)}); start one with "
                 "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"
@@ -124,6 +133,23 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         if address is not None:
             _check_workers(client)
         yield client
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error with which it began."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _check_guarded() -> None:
+    """Refuse a script that each worker, which imports it, would run again from its top."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script and "__main__" not in Path(script).read_text(encoding="utf-8", errors="ignore"):
+        raise ClusterError(
+            f"every worker would run {script} itself: call sweep() there under "
+            "'if __name__ == \"__main__\":'"
+        )
 
 
 @contextlib.contextmanager

@@ -56,9 +56,8 @@ def outcome(name: str) -> Outcome | None:
         gain = spread(map(operator.sub, map(score, own), map(score, others)), "points")
     except ValueError:  # one of them has not run, or they have no seed in common
         return None
-    effect = mean_interval(gain) if gain.n > 1 else None
     means = (statistics.mean(map(measure, own)) for measure in (score, lowest))
-    return Outcome(name, *means, gain, effect)
+    return Outcome(name, *means, gain, mean_interval(gain) if gain.n > 1 else None)
 
 
 def outcomes(prefix: str = "") -> list[Outcome]:

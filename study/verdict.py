@@ -42,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         # The brief is about these data, and about accuracy on the test set, shut for trials.
         elif record.run.measure_test and record.data_checksum == data.checksum:
             found.append(record)
-    if not found:
+    if not found and not strangers:
         print("no runs are recorded on these data; train, e.g. with 'make run'", file=sys.stderr)
+    if not found:
         return 1
     looked = "weights were not looked at: --verify does"
     if options.verify:

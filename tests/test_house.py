@@ -14,7 +14,7 @@ HOUSES = ("models", "fast", "utils", "study", "benchmarks", "tools", "tests")
 LIMITS = {  # lines at most
     "utils": 1_400,
     "study": 3_150,
-    "fast": 770,
+    "fast": 780,
     "utils study fast": 5_200,
     "tests": 4_700,
     "tools benchmarks site": 2_200,

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -30,10 +31,11 @@ def test_seeds_are_trained_once_then_replayed_in_one_line(small, capsys, monkeyp
     assert [record.run.seed for record in live] == [0, 1]
     printed = capsys.readouterr().out.splitlines()
     name = live[0].run.name
-    for seed, lines in enumerate((printed[:4], printed[4:])):
+    for seed, lines in enumerate((printed[:5], printed[5:])):
         assert lines[0] == f"training {name} seed {seed}, 2 epochs"
-        assert [line.split()[:2] for line in lines[1:3]] == [["epoch", "1"], ["epoch", "2"]]
-        assert lines[3].startswith("trained in ")
+        assert re.fullmatch(r"this takes about \d+ s", lines[1])
+        assert [line.split()[:2] for line in lines[2:4]] == [["epoch", "1"], ["epoch", "2"]]
+        assert lines[4].startswith("trained in ")
     monkeypatch.setattr(store, "fit", None)  # whatever trains from now on fails
     assert runs.runs(4, range(2), recipe=QUICK, data=small) == live
     (line,) = capsys.readouterr().out.splitlines()

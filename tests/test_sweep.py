@@ -1,6 +1,7 @@
 import contextlib
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def test_a_wrong_argument_is_one_line(options, message, capsys):
     [
         (None, "damaged", "is damaged"),
         (None, "file/runs", "cannot store "),
+        (None, "blocked", "blocked/models/4 (Not a directory); make room"),
         ("nowhere", "runs", "no MNIST files in "),
     ],
 )
@@ -89,12 +91,49 @@ def test_what_a_sweep_cannot_use_is_one_line(
     record = tmp_path / "damaged" / "4" / "seed-00.json"
     record.parent.mkdir(parents=True)
     record.write_text("{")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "blocked" / "models").mkdir(parents=True)
+    for name in ("file", "blocked/models/4"):  # where a folder would be
+        (tmp_path / name).write_text("")
     monkeypatch.setenv("MNIST_ROOT", str(tmp_path / root if root else small_root))
     assert status(lambda: main(["--models", "4", "6", "--store", str(tmp_path / store)])) == 1
     (line,) = complaints(capsys.readouterr().err)
     assert message in line
     assert record.read_text() == "{"
+
+
+def test_why_no_worker_can_start_is_one_line(small_root, tmp_path):
+    script = """
+from pathlib import Path
+from study.runs import wanted_runs
+from study.sweep import sweep
+sweep(wanted_runs(4, 0), Path("STORE"))
+"""
+    path = tmp_path / "unguarded.py"
+    path.write_text(script.replace("STORE", str(tmp_path / "store")))
+    sweeping = [sys.executable, "-m", "study.sweep", "--models", "4", "--store", str(tmp_path)]
+    own = os.environ | {"MNIST_ROOT": str(small_root), "PYTHONPATH": str(ROOT)}
+    options = {"env": own, "cwd": ROOT, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run([sys.executable, str(path)], **options)
+    assert f"every worker would run {path} itself: call sweep() there under" in done.stderr
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))  # noqa: E731
+    done = subprocess.run(sweeping, preexec_fn=few, **options)
+    (line,) = complaints(done.stderr)
+    assert line.startswith("no workers can be started here ([Errno 24] Too many open files); they")
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_there_are_never_more_workers_than_runs(small_root, tmp_path, monkeypatch, runs):
+    monkeypatch.setenv("MNIST_ROOT", str(small_root))
+    asked = []
+
+    def connected(address, workers):
+        asked.append(workers)
+        raise ClusterError
+
+    monkeypatch.setattr(sweep_module, "connected", connected)
+    with pytest.raises(ClusterError):
+        run_sweep([Run("4-quick", MODELS[4], QUICK, seed) for seed in range(runs)], tmp_path, 2)
+    assert asked == [min(runs, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -124,24 +163,20 @@ def test_a_cluster_fails_run_by_run_and_gives_the_bits_of_one_process(
     bad = [
         Run("1-diverging", MODELS[1], replace(QUICK, learning_rate=1e30)),
         Run("1-large", MODELS[1], replace(QUICK, batch_size=601)),
-        Run("1-blocked", MODELS[6], QUICK),
     ]
-    (tmp_path / "variations").mkdir()
-    (tmp_path / "variations" / "1-blocked").write_text("a file where a folder would be")
     options = {"folder": tmp_path, "address": cluster.scheduler_address}
     failures = run_sweep([*bad, *good, good[0]], **options)
     texts = [
         "1-diverging seed 0: loss is not finite at epoch 1",
         "1-large seed 0: batch_size is 601 but there are 600 training images",
-        f"cannot store {tmp_path / 'variations' / '1-blocked' / 'seed-00.json'} (",
     ]
     assert len(failures) == len(texts)
     assert all(map(str.startswith, sorted(failures), texts))
     output, errors = (text.splitlines() for text in capsys.readouterr())
-    assert output[0] == f"0 of 6 runs are already in {tmp_path}"
+    assert output[0] == f"0 of 5 runs are already in {tmp_path}"
     outcomes = sorted(output[1:] + complaints("\n".join(errors)))
-    assert [line[:15] for line in outcomes] == [f"{n:4d} of 6 runs:" for n in range(1, 7)]
-    assert sum("FAILED" in line for line in errors) == 3
+    assert [line[:15] for line in outcomes] == [f"{n:4d} of 5 runs:" for n in range(1, 6)]
+    assert sum("FAILED" in line for line in errors) == 2
     assert sum("is trained" in line for line in output) == 3
 
     found = load_all([tmp_path])

@@ -75,8 +75,8 @@ def test_numba_that_cannot_cache_compiles_all_the_same(monkeypatch):
 
 COMPILED = """if True:
     import torch, fast
-    from fast import kernels
     assert fast.usable()
+    from fast import kernels
     x = torch.full((1, 1, 2, 2), -3.0)
     assert fast.layers.ReLUDropout()(x).abs().max() == 0
     print(sum(kernels.relu_dropout.stats.cache_hits.values()))

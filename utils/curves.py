@@ -14,21 +14,12 @@ LOSS_TICKS = 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01  # nats
 
 
 def curves(
-    histories: Sequence[History],
-    title: str,
-    *,
-    before: Sequence[History] = (),
-    before_label: str = "before, test",
-    target: float | None = None,
+    histories: list[History], title: str, before: list[History], before_label: str, target: float
 ) -> Figure:
     """Loss (left) and accuracy (right) of training and test images over the epochs.
 
-    Args:
-        histories: one per seed, such as `[trained.history]`; all of the same number of epochs.
-        title: what the figure shows, in a sentence.
-        before: runs to compare with; their mean is drawn in grey.
-        before_label: what the legend calls these.
-        target: an accuracy in percent to mark by a dashed line.
+    There is one history per seed, all of the same number of epochs. The mean of the runs `before`,
+    if any, is grey; a dashed line marks `target`, an accuracy in percent.
     """
     alt = f"Loss and accuracy over the epochs, {len(histories)} seeds, train and test"
     figure, axes = panels(1, 2, (8, 3.6), title, alt)
@@ -41,30 +32,24 @@ def curves(
                 axis.plot(range(1, len(values) + 1), values, color=colour, alpha=0.35, lw=0.8)
             _mean_line(axis, histories, f"{split}_{kind}", colour, split)
         axis.set(xlabel="epoch", xticks=[1, *range(5, len(histories[0]) + 1, 5)])
-    _loss_axis(axes[0, 0], histories)
+    losses = [loss for h in histories for row in h for loss in (row.train_loss, row.test_loss)]
+    axes[0, 0].set(ylabel="loss, nats", yscale="log")
+    axes[0, 0].set_yticks(LOSS_TICKS, map(str, LOSS_TICKS))
+    axes[0, 0].minorticks_off()
+    axes[0, 0].set_ylim(min(losses) * 0.9, max(losses) * 1.1)
+    axes[0, 0].legend(frameon=False)
     last = min(min(h[-1].test_accuracy, h[-1].train_accuracy) for h in histories)
     bottom = min(97, math.floor(last))  # early epochs may be clipped, the last never
     axes[0, 1].set(ylabel=f"accuracy, % (axis from {bottom})", ylim=(bottom, 100))
-    if target is not None:
-        target_line(axes[0, 1], target)
+    target_line(axes[0, 1], target)
     return figure
 
 
-def _mean_line(axis, histories: Sequence[History], field: str, colour: str, label: str) -> None:
+def _mean_line(axis, histories: list[History], field: str, colour: str, label: str) -> None:
     epochs = zip(*histories, strict=True)
     means = [sum(getattr(row, field) for row in rows) / len(histories) for rows in epochs]
     marker = "o" if len(means) < 3 else None
     axis.plot(range(1, len(means) + 1), means, color=colour, label=label, lw=2.2, marker=marker)
-
-
-def _loss_axis(axis, histories: Sequence[History]) -> None:
-    """A logarithmic axis with ticks at 1, 0.5, 0.2, 0.1 and so on."""
-    losses = [loss for h in histories for row in h for loss in (row.train_loss, row.test_loss)]
-    axis.set(ylabel="loss, nats", yscale="log")
-    axis.set_yticks(LOSS_TICKS, map(str, LOSS_TICKS))
-    axis.minorticks_off()
-    axis.set_ylim(min(losses) * 0.9, max(losses) * 1.1)
-    axis.legend(frameon=False)
 
 
 def target_line(axis, accuracy: float) -> None:

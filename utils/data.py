@@ -39,13 +39,10 @@ class DataError(OneLineError, RuntimeError):
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels for one purpose.
+    """Images and labels for one purpose."""
 
-    images: [N, 28, 28] uint8, 0 is black background, 255 is ink. labels: [N] int64, 0..9.
-    """
-
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # [N, 28, 28] uint8, 0 is black background, 255 is ink
+    labels: Tensor  # [N] int64, 0..9
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,10 +71,7 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
 
     Looks for the four files, gzipped or not, in `<root>/MNIST/raw/`, `<root>/raw/`, `<root>` itself
     and any `<root>/*/raw/`. A data set other than MNIST is loaded too, with a notice on stderr the
-    first time.
-
-    Raises:
-        DataError: if files are missing, damaged, or not 28x28 IDX images with labels 0..9.
+    first time. A DataError if files are missing, damaged, or not 28x28 IDX images with labels 0..9.
     """
     # A relative $MNIST_ROOT is relative to the project, not to the notebook.
     root = root or ROOT / os.path.expanduser(os.environ.get("MNIST_ROOT") or "data")
@@ -88,10 +82,9 @@ def load_mnist(root: str | Path | None = None) -> Dataset:
         if paths is None:
             seen = sorted(path.name for path in root.glob("[!.]*"))[:5] if root.is_dir() else []
             seen += ["it is no folder"] if root.is_file() else []
-            raise DataError(
-                f"no MNIST files in {root} ({', '.join(seen) or 'nothing is there'}); expected "
-                f"{', '.join(CANONICAL)}, each alone or as .gz, in {root} or its MNIST/raw/"
-            )
+            fault = f"no MNIST files in {root} ({', '.join(seen) or 'nothing is there'})"
+            expected = f"{', '.join(CANONICAL)}, each alone or as .gz, in {root} or its MNIST/raw/"
+            raise DataError(f"{fault}; expected {expected}")
         return _load(paths, tuple(path.stat().st_mtime_ns for path in paths))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -108,10 +101,8 @@ def _files(folder: Path) -> tuple[Path, ...] | None:
     if len(missing) == len(CANONICAL):
         return None
     if missing:
-        raise DataError(
-            f"{missing[0]} is missing, or no file, while other MNIST files are in {folder}; "
-            "put all four there"
-        )
+        fault = f"{missing[0]} is missing, or no file, while other MNIST files are in {folder}"
+        raise DataError(f"{fault}; put all four there")
     return tuple(found)
 
 
@@ -170,19 +161,13 @@ def _split(paths: tuple[Path, Path], contents: list[bytes]) -> Split:
     """One half of the data, checked for shape and range."""
     images, labels = map(_array, paths, contents, (3, 1))
     if not len(images) or images.shape[1:] != (28, 28):
-        raise DataError(
-            f"{paths[0]} holds images of shape {tuple(images.shape)}; expected [N, 28, 28], N of 1 "
-            "or more: resize them to 28x28 pixels"
-        )
+        fault = f"{paths[0]} holds images of shape {tuple(images.shape)}; expected [N, 28, 28]"
+        raise DataError(f"{fault}, N of 1 or more: resize them to 28x28 pixels")
     if len(images) != len(labels):
-        raise DataError(
-            f"{paths[0]} has {len(images)} images but {paths[1].name} {len(labels)} labels; "
-            "both must come from the same data set"
-        )
-    if labels.max() > 9:
-        raise DataError(
-            f"{paths[1]} has label {int(labels.max())}; expected 0 to 9: renumber the classes"
-        )
+        fault = f"{paths[0]} has {len(images)} images but {paths[1].name} {len(labels)} labels"
+        raise DataError(f"{fault}; both must come from the same data set")
+    if (most := int(labels.max())) > 9:
+        raise DataError(f"{paths[1]} has label {most}; expected 0 to 9: renumber the classes")
     return Split(images, labels.long())
 
 
@@ -195,10 +180,8 @@ def _remedy(path: Path) -> str:
 def split_validation(train: Split, images: int = VALIDATION_IMAGES) -> tuple[Split, Split]:
     """Split training images into (fit, validation), stratified by class and always the same.
 
-    Args:
-        train: all of them.
-        images: how many of MNIST's 60,000 are held out, and the same share of any other set. The
-            larger validation split contains the smaller.
+    `images` of MNIST's 60,000 are held out, and the same share of any other set. The larger
+    validation split contains the smaller.
     """
     count = len(train) * images // 60_000
     generator = torch.Generator().manual_seed(SPLIT_SEED)
@@ -219,9 +202,7 @@ def pixel_statistics(images: Tensor) -> tuple[float, float]:
 
     Exact: computed in integers from the histogram of the 256 grey levels.
     """
-    counts = torch.bincount(images.flatten(), minlength=256)
-    levels = torch.arange(256)
-    pixels = int(counts.sum())
-    mean = int((counts * levels).sum()) / pixels
-    variance = int((counts * levels**2).sum()) / pixels - mean**2
+    counts, levels = torch.bincount(images.flatten(), minlength=256), torch.arange(256)
+    mean = int((counts * levels).sum()) / images.numel()
+    variance = int((counts * levels**2).sum()) / images.numel() - mean**2
     return mean / 255, variance**0.5 / 255

@@ -48,10 +48,8 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     """The fastest settings for `device` (default: $MNIST_DEVICE, else CUDA, then MPS, then CPU).
 
     On a CPU: bfloat16 where it has instructions for it (`benchmarks/` measures both), and the
-    compiled layers where Numba can be used.
-
-    Raises:
-        ValueError: for an unknown precision or a device that is not there.
+    compiled layers where Numba can be used. A ValueError for an unknown precision or a device that
+    is not there.
     """
     mps = "mps" if torch.backends.mps.is_available() else "cpu"
     device = device or os.environ.get("MNIST_DEVICE")
@@ -59,9 +57,8 @@ def best_engine(device: str | None = None, precision: str | None = None) -> Engi
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {device!r} cannot be used here ({first_line(error)}); try 'cpu'"
-        ) from None
+        reason = first_line(error)
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from None
     threads = torch.get_num_threads()
     if not device.startswith("cpu"):
         return Engine(device, precision or "float32", threads)
@@ -84,19 +81,15 @@ def exclusive(engine: Engine) -> Iterator[None]:
     """
     kind = torch.device(engine.device).type
     with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
-        dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if torch.is_autocast_enabled(kind):
             stack.enter_context(torch.autocast(kind, enabled=False))
-        devices = [engine.device] if kind == "cuda" else []
-        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(torch.random.fork_rng([engine.device] if kind == "cuda" else []))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_default_dtype(torch.float32)
         torch.set_num_threads(engine.threads)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-            torch.set_num_threads(threads)
+        yield

@@ -21,11 +21,9 @@ def predict(
 
     Args:
         network: its mode is set to evaluation.
-        images: raw pixels, uint8 or floats 0..1, strokes bright; they are normalised here.
+        images: raw pixels, uint8 or floats 0..1, strokes bright; they are normalised here. A
+            ValueError for another shape or range.
         statistics: mean and std of the pixels on the scale 0..1, as in `utils.training.Trained`.
-
-    Raises:
-        ValueError: for images of another shape or range.
     """
     network.eval()
     images = raw_pixels(images)
@@ -33,11 +31,8 @@ def predict(
     size = CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH  # fewer kernel launches
     engine = Engine(str(device), threads=torch.get_num_threads())
     with exclusive(engine), torch.inference_mode():
-        parts = [
-            network(normalise(part.unsqueeze(1).to(device).float() / 255, statistics))
-            for part in images.split(size)
-        ]
-        return torch.cat(parts).cpu()
+        batches = (part.unsqueeze(1).to(device).float() / 255 for part in images.split(size))
+        return torch.cat([network(normalise(batch, statistics)) for batch in batches]).cpu()
 
 
 def correct(
@@ -50,10 +45,8 @@ def correct(
 def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
     """Images as uint8 [N, 28, 28], also from floats 0..1 as torchvision's `ToTensor` gives them.
 
-    Floats are rounded to the 256 greys that the networks were trained on.
-
-    Raises:
-        ValueError: for another shape or range: normalised already, or of another size.
+    Floats are rounded to the 256 greys that the networks were trained on. A ValueError for another
+    shape or range: normalised already, or of another size.
     """
     if not isinstance(images, Tensor):
         try:
@@ -69,11 +62,9 @@ def raw_pixels(images: Tensor | numpy.ndarray) -> Tensor:
         return images
     top = 1 if images.is_floating_point() or images.dtype == torch.bool else 255
     if not ((images >= 0) & (images <= top)).all():
-        least, most = images.min().item(), images.max().item()
-        raise ValueError(
-            f"images run from {least:g} to {most:g}; expected uint8 0 to 255 or floats 0 to 1, not "
-            "normalised: that is done here"
-        )
+        found = f"images run from {images.min().item():g} to {images.max().item():g}"
+        expected = "uint8 0 to 255 or floats 0 to 1, not normalised: that is done here"
+        raise ValueError(f"{found}; expected {expected}")
     return (images * (255 // top)).round().to(torch.uint8)
 
 

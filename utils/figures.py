@@ -22,10 +22,7 @@ INK = "gray_r"  # a digit dark on white
 # Blue is above zero and vermilion below, white is zero.
 SIGNED = LinearSegmentedColormap.from_list("signed", [VERMILION, "white", BLUE])
 
-STYLE = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
+STYLE = {  # beside matplotlib's own, which is white
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -46,9 +43,8 @@ def show(figure: Figure) -> None:
     """
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        small, format="png", optimize=True
-    )
+    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(small, format="png", optimize=True)
     content = {"image/png": base64.b64encode(small.getvalue()).decode(), "text/plain": figure.alt}
     display(content, raw=True, metadata={"image/png": {"alt": figure.alt}})
     pyplot.close(figure)
@@ -58,9 +54,8 @@ def panels(rows: int, columns: int, size: tuple[float, float], title: str, alt: 
     """A figure of several panels, and their axes as an array [rows, columns]. Size in inches."""
     pyplot.style.use(["default", STYLE])  # a user's dark style would show in what is drawn later
     figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    figure.suptitle(
-        textwrap.fill(title, int(size[0] * 11.5), break_on_hyphens=False), x=0.01, ha="left"
-    )
+    filled = textwrap.fill(title, int(size[0] * 11.5), break_on_hyphens=False)
+    figure.suptitle(filled, x=0.01, ha="left")
     figure.alt = f"{alt}. {title}."
     return figure, axes
 

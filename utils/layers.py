@@ -36,8 +36,7 @@ class LayerRow:
     def followed_by(self, after: "LayerRow") -> "LayerRow":
         """A row with the layers and parameters of the next one added."""
         formula = " + ".join(filter(None, (self.formula, after.formula)))
-        parameters = self.parameters + after.parameters
-        layer = f"{self.layer}, {after.layer}"
+        layer, parameters = f"{self.layer}, {after.layer}", self.parameters + after.parameters
         return replace(self, layer=layer, formula=formula, parameters=parameters)
 
 
@@ -52,16 +51,12 @@ def layer_rows(config: Config) -> list[LayerRow]:
         counted = summary(build(config), input_data=image, device="meta", depth=9, verbose=0)
     rows: list[LayerRow] = []
     field = jump = 1
-    for info in counted.summary_list:
-        if not info.is_leaf_layer:
-            continue
+    for info in (info for info in counted.summary_list if info.is_leaf_layer):
         kernel, stride = _window(info)
         field, jump = field + (kernel - 1) * jump, jump * stride
-        work = info.macs if isinstance(info.module, nn.Conv2d) else 0
-        shape = tuple(info.output_size[1:])
-        row = LayerRow(
-            _name(info.module), shape, field, _formula(info.module), info.num_params, work
-        )
+        layer, shape = info.module, tuple(info.output_size[1:])
+        work = info.macs if isinstance(layer, nn.Conv2d) else 0
+        row = LayerRow(_name(layer), shape, field, _formula(layer), info.num_params, work)
         if rows and not (row.parameters or row.spatial):
             row = rows.pop().followed_by(row)
         rows.append(row)
@@ -75,8 +70,7 @@ def _window(info: LayerInfo) -> tuple[int, int]:
         return info.input_size[-1], 1
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return 1, 1
-    both = layer.kernel_size, layer.stride
-    return tuple(value[0] if isinstance(value, tuple) else value for value in both)
+    return tuple(v[0] if isinstance(v, tuple) else v for v in (layer.kernel_size, layer.stride))
 
 
 def _name(layer: nn.Module) -> str:

@@ -76,6 +76,7 @@ def fit(
     engine: Engine | None = None,
     measure_test: bool = True,
     report: Callable[[EpochRow], None] = lambda row: None,
+    expect: Callable[[float], None] = lambda seconds: None,
 ) -> Trained:
     """Train one network by one recipe; on a CPU the same arguments give the same bits.
 
@@ -91,10 +92,10 @@ def fit(
         engine: where to compute; default `best_engine()`.
         measure_test: whether to measure the test split after each epoch.
         report: called with each finished epoch.
+        expect: called once, with the seconds that it will take, by its first steps.
 
     Raises:
-        ValueError: for a seed out of range, a batch larger than the training split, or a split
-            that is needed and empty.
+        ValueError: for a seed out of range, or a split that is too small.
         NonFiniteLossError: if the loss diverges.
     """
     check(Seed, seed, "seed")
@@ -108,6 +109,7 @@ def fit(
         _check_sizes(recipe, train, validation, test)
         torch.manual_seed(seed)
         trainer = Trainer(config, recipe, train, engine, seed)
+        trainer.expect = expect
         validation, test = (  # labels stay on the CPU, where predictions are compared with them
             split and Split(split.images.to(engine.device), split.labels)
             for split in (validation, test)
@@ -130,7 +132,7 @@ class Trainer:
         self.steps_per_epoch = -(-len(train) // recipe.batch_size)
         self.generator = torch.Generator(engine.device).manual_seed(seed)
         self.network = build(config)
-        self.make_batch = batch
+        self.make_batch, self.expect, self.began = batch, lambda seconds: None, time.perf_counter()
         # Compiled layers and augmentation are switched on here alone; results agree up to rounding.
         if engine.fused:
             fast.fuse(self.network)
@@ -170,8 +172,7 @@ class Trainer:
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """One pass over the training split; returns mean loss and accuracy in percent.
 
-        Raises:
-            NonFiniteLossError: if the loss of a step is infinite or NaN.
+        A loss that is infinite or NaN is a NonFiniteLossError.
         """
         size, count = self.recipe.batch_size, len(self.labels)
         order = torch.randperm(count, generator=self.generator, device=self.engine.device)
@@ -183,6 +184,8 @@ class Trainer:
         self.sums.zero_()
         self.network.train()
         for step in range(self.steps_per_epoch):
+            if epoch == 1:
+                self._time(step)
             self.set_rate((epoch - 1) * self.steps_per_epoch + step)
             chosen = slice(step * size, (step + 1) * size)
             losses.append(self.step(order[chosen], None if matrices is None else matrices[chosen]))
@@ -193,6 +196,17 @@ class Trainer:
         loss_sum, n_correct = self.sums.tolist()
         return loss_sum / count, 100 * n_correct / count
 
+    def _time(self, step: int) -> None:
+        """Tell `expect` how long the training will take, by some of its first steps."""
+        first, last = self.steps_per_epoch // 20, self.steps_per_epoch // 10
+        if step in (first, last):
+            self.sums.tolist()  # waits for the device
+            seconds = time.perf_counter() - self.began
+            self.began += seconds
+        if step == last:
+            steps = self.recipe.epochs * self.steps_per_epoch
+            self.expect(seconds / max(last - first, 1) * steps)
+
     def step(self, index: Tensor, matrices: Tensor | None) -> Tensor:
         """One optimizer step on the images at `index`; returns the loss, on the device."""
         images = self.make_batch(self.images, index, matrices, self.statistics)
@@ -201,8 +215,7 @@ class Trainer:
         with self.engine.autocast():
             log_probabilities = self.network(images).float()
         torch.clear_autocast_cache()  # else an outer autocast would reuse old weights
-        # cross_entropy applies log_softmax a second time, which changes only rounding. nll_loss
-        # would do, but would no longer match the records bit for bit.
+        # nll_loss would do, but would no longer match the records bit for bit.
         loss = F.cross_entropy(log_probabilities, labels)
         for parameter in self.parameters:
             parameter.grad = None  # zero_grad, without its bookkeeping

@@ -34,8 +34,7 @@ def checked(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose values are checked; a wrong one is a one-line ValueError."""
     strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     made = dataclass(frozen=True, config=strict)(cls)
-    names = list(made.__dataclass_fields__)
-    construct = made.__init__
+    names, construct = list(made.__dataclass_fields__), made.__init__
 
     @functools.wraps(construct)
     def __init__(self, *arguments, **fields):  # noqa: N807
@@ -49,11 +48,7 @@ def checked(cls: type[T]) -> type[T]:
 
 
 def check(kind: type[T], value: T, name: str) -> T:
-    """The value, if it is of that kind (a type with its range, e.g. `Seed`).
-
-    Raises:
-        ValueError: otherwise, naming it.
-    """
+    """The value, if it is of that kind (a type with its range, e.g. `Seed`); else a ValueError."""
     try:
         return _adapter(kind).validate_python(value, strict=True)
     except ValidationError as error:

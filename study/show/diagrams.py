@@ -1,6 +1,5 @@
 """A network as it is built: its diagram, and what each layer sees."""
 
-import math
 from dataclasses import replace
 
 from matplotlib.figure import Figure
@@ -18,9 +17,7 @@ MAX_CHANNELS, MAX_SIDE = 64, 28  # channels and pixels that fill a column's widt
 def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
     """A network as blocks: height is resolution, width is channels; what changed is orange.
 
-    Args:
-        model: a number or a config.
-        before: what it is compared with; default the model one less, if there is one.
+    It is compared with `before`; default the model one less, if there is one.
     """
     if before is None and isinstance(model, int) and model - 1 in MODELS:
         before = model - 1
@@ -92,13 +89,11 @@ def receptive_fields(image: Tensor, model: int | Config) -> Figure:
     figure, axes = sized(7.5, 5, title, "A digit under nested squares, one for each layer")
     axes.imshow(image.numpy(), cmap=INK, vmin=0, vmax=400)
     colours = VERMILION, ORANGE, GREEN, SKY, BLUE, PURPLE, YELLOW, BLACK
-    middle = (IMAGE_SIZE - 1) / 2
     for index, (field, layer) in enumerate(fields.items()):
-        corner = math.floor(middle - field / 2 - 0.5) + 0.5  # at the border of a pixel
-        style = {"fill": False, "edgecolor": colours[index % len(colours)], "linewidth": 2.5}
-        axes.add_patch(
-            Rectangle((corner, corner), field, field, label=f"{field}: {layer}", **style)
-        )
+        corner = (IMAGE_SIZE - field) // 2 - 0.5  # at the border of a pixel
+        style = {"edgecolor": colours[index % len(colours)], "label": f"{field}: {layer}"}
+        square = Rectangle((corner, corner), field, field, fill=False, linewidth=2.5, **style)
+        axes.add_patch(square)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12)
     edge = max(0, (max(fields) - IMAGE_SIZE) / 2) + 1
     axes.set(xlim=(-edge, IMAGE_SIZE - 1 + edge), ylim=(IMAGE_SIZE - 1 + edge, -edge))

@@ -1,5 +1,6 @@
 """What a network sees: feature maps, class activation, the signal from layer to layer."""
 
+import contextlib
 import copy
 
 import torch
@@ -85,21 +86,15 @@ def outputs(
 ) -> dict[str, Tensor]:
     """What the named layers of a network put out for images, {name: [N, ...]}."""
     found = {name: [] for name in layers}
-    hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: found[name].append(output))
-        for name, layer in layers.items()
-    ]
-    try:
+    with contextlib.ExitStack() as hooks:  # each is removed at the end
+        for name, layer in layers.items():
+            hook = layer.register_forward_hook(lambda _, __, y, name=name: found[name].append(y))
+            hooks.enter_context(hook)
         predict(network, images, statistics)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def activation_std(
-    network: nn.Module, images: Tensor, statistics: tuple[float, float]
-) -> list[float]:
+def activation_std(network: nn.Module, images: Tensor, statistics: Statistics) -> list[float]:
     """Standard deviation of what leaves each convolution, over images, channels and places.
 
     Batch norm works as in training, by the statistics of these images. Arguments as for `predict`.

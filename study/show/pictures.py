@@ -99,8 +99,7 @@ def robustness(accuracies: dict[str, list[Spread]], condition: str) -> Figure:
     figure, axes = sized(8, 3.6, title, alt)
     for (name, spreads), (colour, marker) in zip(accuracies.items(), SERIES, strict=False):
         label = f"{display_name(name)} (n = {spreads[0].n})"
-        means = [spread.mean for spread in spreads]
-        axes.plot(values, means, color=colour, marker=marker, label=label)
+        axes.plot(values, [s.mean for s in spreads], color=colour, marker=marker, label=label)
     axes.set(xlabel=f"{axis}, {unit}", ylabel="test accuracy, %", ylim=(0, 101))
     axes.legend(frameon=False)
     return figure
@@ -129,10 +128,8 @@ def shared_mistakes(found: tuple[int, int, list[tuple[int, float, int]]], test: 
     """The test images that many networks misclassify, as found by `study.robustness`."""
     n, missed, shared = found
     disputed = sum(index in DISPUTED for index, *_ in shared)
-    title = (
-        f"{len(shared)} test images, {disputed} with a disputed label, are misread by most of {n} "
-    )
-    title += f"networks; {missed} by at least one"
+    title = f"{len(shared)} test images, {disputed} with a disputed label, are misread by most of "
+    title += f"{n} networks; {missed} by at least one"
     some = test.part([index for index, *_ in shared])
     captions = [
         f"{label}{'*' if index in DISPUTED else ''} as {answer}, {share:.0%}"
@@ -154,8 +151,8 @@ def calibration(found: tuple[float, list[tuple[float, float, int]]], name: str) 
     x, y = (100 * numpy.array(values) for values in (sure, share))
     axes.plot([0, 100], [0, 100], color=SKY, linestyle="--", label="as sure as correct")
     axes.plot(x, y, "o-", color=BLUE, label="the networks")
-    for place, count in zip(zip(x, y, strict=True), counts, strict=True):
-        style = {"textcoords": "offset points", "fontsize": 9, "ha": "right"}
+    style = {"textcoords": "offset points", "fontsize": 9, "ha": "right"}
+    for *place, count in zip(x, y, counts, strict=True):
         axes.annotate(f"{count:,}", place, (-6, 4), **style)
     axes.set(xlabel="probability of the answer, %", ylabel="correct answers, %")
     axes.legend(frameon=False)

@@ -8,7 +8,7 @@ from study.experiments import kind_of
 from study.records import Record
 from study.statistics import Interval, final_test, rate_drops, runs_meeting_brief, verdict
 from study.thresholds import LAST_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
-from utils import curves as learning_curves
+from utils import curves as learning
 from utils.curves import target_line
 from utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, sized
 
@@ -38,9 +38,7 @@ def curves(runs: list[Record], before: list[Record] = ()) -> Figure:
         apart = final_test(runs).mean - final_test(before).mean
         title += f", {apart:+.2f} points against {label}"
     histories, old = ([run.history for run in group] for group in (runs, before))
-    return learning_curves.curves(
-        histories, title, before=old, before_label=f"{label}, test", target=TARGET_ACCURACY
-    )
+    return learning.curves(histories, title, old, f"{label}, test", TARGET_ACCURACY)
 
 
 def tried(run: Record, recorded: list[Record]) -> Figure:
@@ -53,9 +51,8 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
     figure, axes = sized(8, 3.4, title, alt)
     epochs = list(zip(*(other.test_accuracy for other in recorded), strict=True))
     lows, highs = list(map(min, epochs)), list(map(max, epochs))
-    style = {"color": SKY, "alpha": 0.4, "linewidth": 0}
     band = f"the {len(recorded)} recorded seeds"
-    axes.fill_between(range(1, len(lows) + 1), lows, highs, label=band, **style)
+    axes.fill_between(range(1, len(lows) + 1), lows, highs, label=band, color=SKY, alpha=0.4, lw=0)
     own = run.test_accuracy
     axes.plot(range(1, len(own) + 1), own, "o-", color=VERMILION, label=label)
     target_line(axes, TARGET_ACCURACY)
@@ -129,14 +126,13 @@ def drops(groups: dict[str, list[Record]]) -> Figure:
     for index, (name, runs) in enumerate(groups.items()):
         colour, marker = SERIES[index]
         epochs = [(*rate_drops(run), last + 1)[0] + 0.25 * index for run in runs]
-        ends = [run.test_accuracy[-1] for run in runs]
         faces = [colour if verdict(run).met else "white" for run in runs]
         style = {"edgecolors": colour, "marker": marker} | DOT
-        axes.scatter(epochs, ends, facecolors=faces, **style)
+        axes.scatter(epochs, [run.test_accuracy[-1] for run in runs], facecolors=faces, **style)
         axes.scatter([], [], facecolors="white", label=display_name(name), **style)
     axes.scatter([], [], color="black", label="filled: meets the brief", **DOT)
     target_line(axes, TARGET_ACCURACY)
-    ticks = list(range(2, last, 2))
+    ticks = range(2, last, 2)
     axes.set_xticks([*ticks, last + 1], [*map(str, ticks), "never"])
     axes.set(xlabel="epoch after which the rate first falls", ylabel="final test accuracy, %")
     axes.legend(frameon=False, loc="lower left")
@@ -153,8 +149,7 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
         colour = (BLUE if effect.value > 0 else VERMILION) if effect.clear else GREY
         with_interval(axes, effect, row, colour, across=True)
     axes.axvline(0, color="black", linewidth=1)
-    names = [f"{idea} (n = {n})" for idea, (_, n) in effects.items()]
-    axes.set_yticks(range(len(effects)), names)
+    axes.set_yticks(range(len(effects)), [f"{idea} (n = {n})" for idea, (_, n) in effects.items()])
     axes.invert_yaxis()
     words = "points of test accuracy (blue: gain, orange: loss, grey: not clear of zero)"
     axes.set_xlabel(words, loc="right")

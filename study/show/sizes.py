@@ -29,14 +29,10 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     title = f"Accuracy by size; the best of ours is {display_name(best)}, {final_test(ours[best])}"
     title += "; below, the upper part enlarged"
     alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
-    figure, axes = panels(2, 1, (8, 7.8), title, alt)
-    whole, part = axes[:, 0]
-    for axis, ticks in (
-        (whole, [2_000, 5_000, 10_000, 20_000, 50_000]),
-        (part, [2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000]),
-    ):
+    figure, ((whole,), (part,)) = panels(2, 1, (8, 7.8), title, alt)
+    for axis, thousands in ((whole, (2, 5, 10, 20, 50)), (part, (2, 3, 4, 5, 6, 8, 10))):
         axis.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
-        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.set_xticks([1_000 * tick for tick in thousands], [f"{tick},000" for tick in thousands])
         axis.minorticks_off()
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))

@@ -3,18 +3,11 @@
 from collections.abc import Callable, Iterable
 
 from models import Config
+from study import statistics as stats
 from study.experiments import kind_of
 from study.published import PUBLISHED, Published
 from study.records import Record
 from study.robustness import out_of_distribution, seed_spread
-from study.statistics import (
-    best_test,
-    brief_met,
-    final_gap,
-    final_test,
-    final_train,
-    lowest_of_last,
-)
 from utils.data import CANONICAL_CHECKSUM
 from utils.layers import layer_rows
 
@@ -45,12 +38,12 @@ def _published(runs: list[Record]) -> Published | None:
 LADDER: Columns = {
     "parameters": lambda runs: f"{runs[0].parameters:,}",
     "epochs": lambda runs: len(runs[0].history),
-    "train %": lambda runs: final_train(runs).short(),
-    "test %": lambda runs: final_test(runs).short(),
+    "train %": lambda runs: stats.final_train(runs).short(),
+    "test %": lambda runs: stats.final_test(runs).short(),
     "seeds": len,
-    "lowest of any run": lambda runs: f"{min(lowest_of_last(runs).values):.2f}",
+    "lowest of any run": lambda runs: f"{min(stats.lowest_of_last(runs).values):.2f}",
     "published %": lambda runs: f"{p.test_accuracy:.2f}" if (p := _published(runs)) else "",
-    "brief met": brief_met,
+    "brief met": stats.brief_met,
 }
 SPREADS: Columns = {
     "test accuracy": lambda runs: seed_spread(runs)[0],
@@ -85,12 +78,12 @@ def results(runs: list[Record]) -> str:
         test = f"{published.test_accuracy:.2f} % ({published.test_epoch})"
     rows = [
         ("parameters", f"{runs[0].parameters:,}", f"{published.parameters:,}" if published else ""),
-        ("train accuracy", final_train(runs), train),
-        ("**test accuracy**", f"**{final_test(runs)}**", ""),
-        ("test accuracy of the best epoch, to compare", best_test(runs), test),
-        ("train - test", final_gap(runs), ""),
-        ("lowest test accuracy of a run's last five epochs", lowest_of_last(runs), ""),
-        ("runs that meet the brief", brief_met(runs), ""),
+        ("train accuracy", stats.final_train(runs), train),
+        ("**test accuracy**", f"**{stats.final_test(runs)}**", ""),
+        ("test accuracy of the best epoch, to compare", stats.best_test(runs), test),
+        ("train - test", stats.final_gap(runs), ""),
+        ("lowest test accuracy of a run's last five epochs", stats.lowest_of_last(runs), ""),
+        ("runs that meet the brief", stats.brief_met(runs), ""),
     ]
     ours, theirs = "here: mean ± SD over seeds, final epoch", "published: best epoch, one seed"
     return markdown(("figure", ours, theirs), rows)
@@ -99,17 +92,15 @@ def results(runs: list[Record]) -> str:
 def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> str:
     """Markdown: each published figure beside the best epochs of our runs by the original's recipe.
 
-    Args:
-        pairs: {model: (runs by the original's code, runs by its description alone)}.
+    pairs: {model: (runs by the original's code, runs by its description alone)}.
     """
     rows = []
     for model, (replicated, described) in pairs.items():
-        quoted, best = PUBLISHED[model].test_accuracy, best_test(replicated)
+        quoted, best = PUBLISHED[model].test_accuracy, stats.best_test(replicated)
         low, high = min(best.values), max(best.values)
-        side = f"{'above' if quoted > best.mean else 'below'} ours"
         ours = f"{best.short()} ({low:.2f} to {high:.2f})"
-        lies = "inside" if low <= quoted <= high else side
-        both = best_test(described).short(), final_test(described).short()
+        lies = "above ours" if quoted > high else "below ours" if quoted < low else "inside"
+        both = stats.best_test(described).short(), stats.final_test(described).short()
         rows.append((model, f"{quoted:.2f}", ours, best.n, lies, *both))
     columns = ("model", "published best %", "best epochs by its code % (range)", "seeds",
                "published is", "best by its text %", "final by its text %")  # fmt: skip
