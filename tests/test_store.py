@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy
@@ -140,3 +141,32 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_that_store_at_once_lose_and_mix_nothing(make_record, tmp_path):
+    """Different runs of one name, as of two data sets: one place, two weights."""
+    with ThreadPoolExecutor(2) as pool:
+        for seed in range(60):
+            run = replace(RUN, seed=seed)
+            made = list(pool.map(lambda c, r=run: make_record(r, data_checksum=c), ("aa", "bb")))
+            stored = [found(run, checksum, tmp_path) for checksum in ("aa", "bb")]
+            assert stored == made
+            assert all(map(load_network, stored))
+
+
+def test_a_run_that_was_stored_meanwhile_is_left_alone(make_record, tmp_path):
+    first = make_record()
+    part = first.path.with_name(".part-of-a-killed-process")
+    part.touch()
+    assert make_record(seconds=2.0) == first
+    assert load_network(first)
+    assert len(list(tmp_path.rglob("*.json"))) == 1
+    assert part.exists()
+    make_record(replace(RUN, seed=1))
+    assert not part.exists()
+
+
+def test_a_record_with_other_line_endings_is_damaged(record):
+    record.path.write_bytes(record.path.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(RecordError, match="changed after it was sealed"):
+        load(record.path)

@@ -202,6 +202,11 @@ def reliability_table(found: dict) -> str:
     for name, where in (("kills", ""), ("kills, starved", ", a tenth of a core per process")):
         what, counts = f"a sweep killed and run again{where}", found[name]
         rows.append((what, counts["kills"], KILLED.format_map(counts)))
+    slept, raced = found["suspensions"], found["races"]
+    what = f"a sweep suspended for {slept['seconds']} seconds, as by a laptop's lid"
+    rows.append((what, slept["times"], f"{slept['identical']} went on and gave the same bits"))
+    what = "one sweep started twice at once, into one folder"
+    rows.append((what, raced["times"], f"{raced['whole']} with each run once, with its weights"))
     planted, unseen = found["mutants"], found["unseen"]
     rows.append(("a bug planted", planted["planted"], f"{planted['caught']} caught by a test"))
     apart = unseen["apart"].values()

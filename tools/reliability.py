@@ -11,11 +11,13 @@ import os
 import platform
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,31 +26,78 @@ from dask.system import CPU_COUNT
 
 from study.experiments import FINALS
 from study.processor import processor
+from study.records import Record
 from study.runs import recorded, wanted_runs
 from study.statistics import final_test
-from study.store import RecordError, load_all
+from study.store import RecordError, load, load_all, load_network
 from tools import mutants, pages
 from tools.small_mnist import subset, write_idx
 from utils.data import ROOT, load_mnist
 from utils.device import best_engine
 
-KILLS = 20
+KILLS, RACES = 20, 10
+SUSPENDED = 330  # seconds; Dask's default time to live is 300
 SWEEP = [sys.executable, "-m", "study.sweep"]
 
 
-def kills() -> dict[str, int]:
-    """Kill a sweep at random moments: its parent, a worker or all; then run it to its end."""
-    seen, memory_before = Counter(), _shared_memory()
+@contextlib.contextmanager
+def _small_sweep() -> Iterator[tuple[Path, Path, dict[str, str]]]:
+    """A folder, a small data set in it, and the checksums of an undisturbed sweep."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_idx(folder / "data", subset(load_mnist(), 3_000, 500))
         if status := _sweep(folder / "reference", folder / "data").wait():
             raise RuntimeError(f"the sweep to compare with ended with status {status}")
-        reference = _checksums(folder / "reference")
+        yield folder, folder / "data", _checksums(folder / "reference")
+
+
+def kills() -> dict[str, int]:
+    """Kill a sweep at random moments: its parent, a worker or all; then run it to its end."""
+    seen, memory_before = Counter(), _shared_memory()
+    with _small_sweep() as (folder, data, reference):
         while seen["kills"] < KILLS:
             with tempfile.TemporaryDirectory(dir=folder) as store:
-                _kill(Path(store), folder / "data", reference, seen)
+                _kill(Path(store), data, reference, seen)
     return dict(seen) | {"shared memory": len(_shared_memory() - memory_before)}
+
+
+def suspensions() -> dict[str, int]:
+    """Stop sweeps and their workers for longer than Dask's scheduler waits for a silent worker."""
+    with _small_sweep() as (folder, data, reference):
+        sweeps = {folder / str(turn): _sweep(folder / str(turn), data) for turn in range(4)}
+        for process in sweeps.values():
+            _workers(process)
+            os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(SUSPENDED)
+        for process in sweeps.values():
+            os.killpg(process.pid, signal.SIGCONT)
+        for process in sweeps.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(600)
+        identical = sum(_checksums(store) == reference for store in sweeps)
+    return {"times": len(sweeps), "seconds": SUSPENDED, "identical": identical}
+
+
+def races() -> dict[str, int]:
+    """Start the same sweep twice at once, into one store; no run may be there twice or torn."""
+    with _small_sweep() as (folder, data, reference):
+        stores = [folder / str(turn) for turn in range(RACES)]
+        for store in stores:
+            for process in [_sweep(store, data) for _ in range(2)]:
+                process.wait()
+        whole = sum(
+            _checksums(store) == reference == {r.key: r.weights_sha256 for r in _loaded(store)}
+            for store in stores
+        )
+    return {"times": RACES, "whole": whole}
+
+
+def _loaded(store: Path) -> list[Record]:
+    """The record of every file of a store, each with its weights."""
+    found = [load(path) for path in store.rglob("seed-*.json")]
+    for record in found:
+        load_network(record)
+    return found if len({record.key for record in found}) == len(found) else []
 
 
 def _kill(store: Path, data: Path, reference: dict[str, str], seen: Counter) -> None:
@@ -76,7 +125,9 @@ def _kill(store: Path, data: Path, reference: dict[str, str], seen: Counter) -> 
 def _sweep(store: Path, data: Path) -> subprocess.Popen:
     command = [*SWEEP, "--models", "6", "8", "--seeds", "0", "1", "--store", str(store)]
     environment, nowhere = os.environ | {"MNIST_ROOT": str(data)}, subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=nowhere, stderr=nowhere)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=nowhere, stderr=nowhere, start_new_session=True
+    )
 
 
 def _workers(process: subprocess.Popen) -> list[psutil.Process]:
@@ -140,7 +191,14 @@ def unseen(seed: int = 42) -> dict[str, object]:
     return {"seed": seed, "apart": apart}  # in standard deviations of the recorded seeds
 
 
-CHECKS = {"kills": kills, "mutants": planted, "unseen": unseen, "tests": tests}
+CHECKS = {
+    "kills": kills,
+    "suspensions": suspensions,
+    "races": races,
+    "mutants": planted,
+    "unseen": unseen,
+    "tests": tests,
+}
 
 
 def main() -> int:
