@@ -56,7 +56,7 @@ def rounds(models: tuple[int, ...], count: int) -> dict:
 def whole_commands() -> dict:
     """Seconds of whole commands, and of a start with nothing compiled."""
     with tempfile.TemporaryDirectory() as empty:
-        cold = probe(9, {"NUMBA_CACHE_DIR": empty})
+        cold = probe(9, NUMBA_CACHE_DIR=empty)
     return {
         "startup_cold_s": cold["startup_s"],
         "short": commands.short_run(),
@@ -72,11 +72,11 @@ def store(results: dict) -> None:
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def probe(model: int, environment: dict[str, str] | None = None) -> dict[str, float]:
+def probe(model: int, **environment: str) -> dict[str, float]:
     """Start-up and peak memory of one run in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.probe", str(model)]
-    variables = os.environ | (environment or {})
-    return json.loads(subprocess.check_output(command, cwd=ROOT, env=variables, text=True))
+    environment = os.environ | environment
+    return json.loads(subprocess.check_output(command, cwd=ROOT, env=environment, text=True))
 
 
 if __name__ == "__main__":

@@ -68,13 +68,8 @@ def measure(folder: Path) -> dict:
             networks = page.evaluate("document.querySelectorAll('#answers tbody tr').length")
             page.context.close()
         browser.close()
-    return {
-        "first_answer_s": statistics.median(first),
-        "stroke_ms": statistics.median(strokes),
-        "networks": networks,
-        "cores": CPU_COUNT,
-        "kind": processor_kind(),
-    }
+    found = {"first_answer_s": statistics.median(first), "stroke_ms": statistics.median(strokes)}
+    return found | {"networks": networks, "cores": CPU_COUNT, "kind": processor_kind()}
 
 
 def text() -> str:
@@ -88,18 +83,15 @@ def text() -> str:
     )
 
 
-def main() -> int:
-    """Measure the site in the folder that is given, and store; returns the exit status."""
+def main() -> None:
+    """Measure the site in the folder that is given, and store."""
     folder = Path(sys.argv[1] if len(sys.argv) == 2 else "build/site")
     if not CHROMIUM or not (folder / "draw.html").exists():
-        print(f"needs Chromium (on Debian: apt-get install chromium) and a site in {folder}, which "
-              "`make site` builds", file=sys.stderr)  # fmt: skip
-        return 1
-    found = measure(folder)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        needs = "needs Chromium (on Debian: apt-get install chromium) and a site in"
+        sys.exit(f"{needs} {folder}, which `make site` builds")
+    RESULTS.write_text(json.dumps(measure(folder), indent=1) + "\n", encoding="utf-8")
     print(text())
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -57,12 +57,10 @@ def scaling() -> dict[str, float]:
 def make_run_minutes() -> float:
     """Minutes of `make run` on a fresh clone of HEAD; this environment serves, none is made.
 
-    Raises:
-        subprocess.CalledProcessError: if it fails or changes a tracked file.
+    A CalledProcessError if it fails or changes a tracked file.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), str(clone)], check=True)
+    with tempfile.TemporaryDirectory() as clone:
+        subprocess.run(["git", "clone", "--quiet", ROOT.as_uri(), clone], check=True)
         started = time.perf_counter()
         environment = ["make", f"ENV={sys.prefix}", "-o", f"{sys.prefix}/installed"]
         subprocess.run([*environment, "run"], cwd=clone, check=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.datasets.utils import extract_archive
@@ -47,46 +47,33 @@ def loader(train: bool, rotations: tuple[float, ...], batch_size: int, workers: 
 def seconds_per_step(config: NetworkConfig, recipe: Recipe, workers: int, steps: int) -> float:
     """Mean seconds of a training step over `steps` steps, after a few that warm up."""
     network = build(config).train()
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum
-    )
+    optimizer = torch.optim.SGD(network.parameters(), recipe.learning_rate, recipe.momentum)
     batches = loader(True, recipe.rotations, recipe.batch_size, workers)
     for step, (images, labels) in enumerate(batches):
         if step == WARM_UP:
             started = time.perf_counter()
         if step == WARM_UP + steps:
-            seconds = time.perf_counter() - started  # before the workers are shut down
-            break
+            return (time.perf_counter() - started) / steps  # before the workers are shut down
         optimizer.zero_grad()
         loss = F.nll_loss(network(images), labels)
         loss.backward()
         optimizer.step()
         loss.item()
-    return seconds / steps
 
 
-class Peer(nn.Module):
-    """The example's network: 1.2 million parameters, 3x3 to 32, 3x3 to 64, pool, 128, 10."""
-
-    def __init__(self):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)
-        )
-        self.classes = nn.Sequential(
-            nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),
-            nn.Linear(128, 10), nn.LogSoftmax(1),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 1, 28, 28] -> [N, 10] log-probabilities."""
-        return self.classes(self.features(x))
+def peer() -> nn.Sequential:
+    """The example's network, of 1.2 million parameters: [N, 1, 28, 28] -> log-probabilities."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(128, 10), nn.LogSoftmax(1),
+    )  # fmt: skip
 
 
 def peer_epochs() -> Iterator[tuple[float, float]]:
     """Train the example as it is; yields (seconds of training so far, test accuracy in percent)."""
     torch.manual_seed(1)
-    network = Peer()
+    network = peer()
     optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
     train, test = loader(True, (), 64, 0), loader(False, (), 1000, 0)

@@ -44,20 +44,15 @@ def text(experiment: str) -> str:
     fast, reference = pairs(experiment)
     ends = final_test(fast).values, final_test(reference).values
     test = stats.ttest_ind(*ends, equal_var=False).confidence_interval(0.90)
-    widest = max(-test.low, test.high)
-    verdict = f"equivalent within {MARGIN} points (two one-sided t-tests at 5 %)"
+    widest, tests = max(-test.low, test.high), "two one-sided t-tests at 5 %"
+    verdict = f"equivalent within {MARGIN} points ({tests})"
     if widest >= MARGIN:
-        verdict = (
-            f"{len(fast)} seeds a side cannot tell: equivalence within {MARGIN} points is not "
-            f"shown (two one-sided t-tests at 5 %), a difference of more than {widest:.2f} is "
-            "excluded by them"
-        )
+        verdict = f"{len(fast)} seeds a side cannot tell: equivalence within {MARGIN} points is not"
+        verdict += f" shown ({tests}), a difference of more than {widest:.2f} is excluded by them"
     return f"Fast minus reference: {difference(fast, reference)}; {verdict}."
 
 
 def blocks() -> dict[str, str]:
     """The generated blocks of benchmarks/README.md about the two paths."""
-    return {
-        "engines": f"{table('9')}\n\n{text('9')}",
-        "engines-fixed": f"{table('9-short')}\n\n{text('9-short')}",
-    }
+    names = {"engines": "9", "engines-fixed": "9-short"}
+    return {block: f"{table(name)}\n\n{text(name)}" for block, name in names.items()}

@@ -33,10 +33,8 @@ def train_steps(model: int, steps: int, epochs: int, precision: str | None = Non
 
     The rate is constant: a schedule costs no time, but a plateau needs validation images.
     """
-    recipe = replace(
-        get_experiment(model).recipe, schedule="constant", validation=False, epochs=epochs
-    )
-    data = load_mnist()
+    recipe, data = get_experiment(model).recipe, load_mnist()
+    recipe = replace(recipe, schedule="constant", validation=False, epochs=epochs)
     few = replace(data, train=data.train.part(slice(steps * recipe.batch_size)))
     engine = best_engine("cpu", precision)
     return fit(MODELS[model], recipe, few, 0, engine=engine, measure_test=False)
@@ -79,8 +77,7 @@ def one_round(model: int, pool: ProcessPoolExecutor) -> dict[str, float]:
 def measure(models: tuple[int, ...], rounds: int) -> dict[int, dict[str, list[float]]]:
     """All rounds of all models, interleaved: {model: {way: seconds per epoch, one per round}}."""
     found: dict[int, dict[str, list[float]]] = {model: {} for model in models}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(CPU_COUNT, mp_context=spawn) as pool:
+    with ProcessPoolExecutor(CPU_COUNT, mp_context=multiprocessing.get_context("spawn")) as pool:
         for round_ in range(rounds + 1):  # the first one compiles and fills caches
             for model in models:
                 wait_until_quiet()
@@ -123,5 +120,4 @@ def profile(model: int, steps: int = 40) -> dict[str, float]:
     for event in profiled.key_averages():
         kind = next(kind for kind, marks in KINDS.items() if any(m in event.key for m in marks))
         times[kind] += event.self_cpu_time_total
-    total = sum(times.values())
-    return {kind: taken / total for kind, taken in times.items()}
+    return {kind: taken / sum(times.values()) for kind, taken in times.items()}

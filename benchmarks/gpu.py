@@ -6,6 +6,7 @@ writes benchmarks/gpu.json.
 
 import argparse
 import datetime
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -28,10 +29,8 @@ FEW = 1_000  # images with --device cpu
 
 
 def difference(device: str, data: Dataset) -> float:
-    """Largest difference of a weight from the CPU's after three steps in float32.
-
-    All images in one batch, no augmentation, no dropout: what is left is arithmetic.
-    """
+    """Largest difference of a weight from the CPU's after three steps in float32."""
+    # All images in one batch, no augmentation, no dropout: what is left is arithmetic.
     few = data.train.part(slice(512))
     small, config = replace(data, train=few, test=few), replace(MODELS[9], dropout=0.0)
     recipe = Recipe(batch_size=512, epochs=3)
@@ -43,14 +42,12 @@ def difference(device: str, data: Dataset) -> float:
 def seconds(device: str, data: Dataset) -> list[dict]:
     """Whole runs: experiment, precision, seconds, and test accuracy in percent."""
     found = []
-    for name in TIMED:
-        config, recipe = get_experiment(name).config, get_experiment(name).recipe
-        for precision in ("float32", "bfloat16"):
-            engine = best_engine(device, precision)
-            fit(config, replace(recipe, epochs=1), data, 0, engine=engine)  # warms up
-            run = fit(config, recipe, data, 0, engine=engine)
-            row = {"experiment": name, "precision": precision, "seconds": run.seconds}
-            found.append(row | {"test %": run.history[-1].test_accuracy})
+    for name, precision in itertools.product(TIMED, ("float32", "bfloat16")):
+        named, engine = get_experiment(name), best_engine(device, precision)
+        fit(named.config, replace(named.recipe, epochs=1), data, 0, engine=engine)  # warms up
+        run = fit(named.config, named.recipe, data, 0, engine=engine)
+        row = {"experiment": name, "precision": precision, "seconds": run.seconds}
+        found.append(row | {"test %": run.history[-1].test_accuracy})
     return found
 
 

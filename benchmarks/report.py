@@ -3,8 +3,8 @@
 import json
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from study.runs import recorded
 from study.show.tables import markdown
@@ -14,14 +14,14 @@ from study.store import STUDY
 BAR = 99.0  # percent on the test set: a race with PyTorch's own example
 RESULTS = Path(__file__).parent / "results"
 WAYS = {
-    "conventional_0": "conventional, 0 workers",
-    "conventional_1": "conventional, 1 worker",
-    "conventional_2": "conventional, 2 workers",
-    "conventional_at_once": "conventional, one run a core, per run",
-    "run": "ours, one run on all cores",
-    "run_float32": "ours, one run in float32",
-    "one_thread": "ours, one run, one thread",
-    "sweep": "ours, one run a core, per run",
+    "conventional, 0 workers": "conventional_0",
+    "conventional, 1 worker": "conventional_1",
+    "conventional, 2 workers": "conventional_2",
+    "conventional, one run a core, per run": "conventional_at_once",
+    "ours, one run on all cores": "run",
+    "ours, one run in float32": "run_float32",
+    "ours, one run, one thread": "one_thread",
+    "ours, one run a core, per run": "sweep",
 }
 MISSING = "not measured"
 
@@ -38,30 +38,24 @@ def conventional(rounds: dict[str, list[float]]) -> list[float]:
 
 
 def ratios(rounds: dict[str, list[float]], way: str) -> list[float] | None:
-    """Ours divided by the yardstick, round by round; None if one was not measured.
-
-    A sweep's yardstick is as many conventional runs at once.
-    """
+    """Ours divided by the yardstick, round by round; None if one was not measured."""
+    # A sweep's yardstick is as many conventional runs at once.
     usual = rounds.get("conventional_at_once") if way == "sweep" else conventional(rounds)
     if not usual or way not in rounds:
         return None
     return [ours / theirs for ours, theirs in zip(rounds[way], usual, strict=True)]
 
 
-def _median_ratio(way: str) -> Callable[[dict], float | None]:
-    def figure(results: dict) -> float | None:
-        found = ratios(results["models"]["9"]["rounds"], way)
-        return statistics.median(found) if found else None
-
-    return figure
+def _median_ratio(results: dict, way: str) -> float | None:
+    found = ratios(results["models"]["9"]["rounds"], way)
+    return statistics.median(found) if found else None
 
 
-def _highest(key: str) -> Callable[[dict], float]:
-    return lambda results: max(figures[key] for figures in results["models"].values())
+def _highest(results: dict, key: str) -> float:
+    return max(figures[key] for figures in results["models"].values())
 
 
-@dataclass(frozen=True)
-class Goal:
+class Goal(NamedTuple):
     """An upper limit on a figure of the results, by kind of processor or for all of them."""
 
     limits: dict[str, float] | float
@@ -80,36 +74,34 @@ class Goal:
 
 GOALS = {
     "model 9, one run: share of the conventional":
-        Goal({"AMX": 0.20, "AVX-512": 0.22, "AVX2": 0.30}, _median_ratio("run"), 3),
+        Goal({"AMX": 0.20, "AVX-512": 0.22, "AVX2": 0.30}, lambda r: _median_ratio(r, "run"), 3),
     "model 9, one run a core: share of as many conventional ones":
-        Goal({"AMX": 0.15, "AVX-512": 0.20, "AVX2": 0.25}, _median_ratio("sweep"), 3),
-    "`make run`, minutes": Goal(15, lambda results: results.get("make_run_minutes")),
-    "peak memory of a run, MB": Goal(1500, _highest("peak_mb"), 0),
-    "from the imports to the first step, seconds": Goal(6, _highest("startup_s")),
+        Goal({"AMX": 0.15, "AVX-512": 0.20, "AVX2": 0.25}, lambda r: _median_ratio(r, "sweep"), 3),
+    "`make run`, minutes": Goal(15, lambda r: r.get("make_run_minutes")),
+    "peak memory of a run, MB": Goal(1500, lambda r: _highest(r, "peak_mb"), 0),
+    "from the imports to the first step, seconds": Goal(6, lambda r: _highest(r, "startup_s")),
     "the same with nothing compiled yet, seconds": Goal(6, lambda r: r.get("startup_cold_s")),
     "a whole short run on all cores, seconds":
-        Goal(120, lambda results: results.get("short", {}).get("seconds"), 0),
+        Goal(120, lambda r: r.get("short", {}).get("seconds"), 0),
 }  # fmt: skip
 
 
-def _by_kind(what: str, found: list[dict], rows: dict[str, Callable[[dict], str]]) -> str:
-    """Markdown: a line per figure, a column per kind of processor."""
-    cells = [(name, *map(cell, found)) for name, cell in rows.items()]
-    return markdown((what, *(results["kind"] for results in found)), cells)
+def _by_kind(what: str, found: list[dict], figures: dict, cell: Callable) -> str:
+    """Markdown: a line per figure, a column per kind of processor, `cell(figure, results)` each."""
+    rows = [(name, *(cell(figure, r) for r in found)) for name, figure in figures.items()]
+    return markdown((what, *(results["kind"] for results in found)), rows)
 
 
 def goals_table(found: list[dict]) -> str:
     """Markdown: each goal on each kind of processor."""
-    return _by_kind("figure", found, {what: goal.cell for what, goal in GOALS.items()})
+    return _by_kind("figure", found, GOALS, Goal.cell)
 
 
 def rounds_table(found: list[dict]) -> str:
     """Markdown: median and extremes of every way, seconds of a training epoch of model 9."""
-
-    def cell(way: str) -> Callable[[dict], str]:
-        return lambda results: _span(results["models"]["9"]["rounds"].get(way))
-
-    return _by_kind("model 9", found, {name: cell(way) for way, name in WAYS.items()})
+    return _by_kind(
+        "model 9", found, WAYS, lambda way, r: _span(r["models"]["9"]["rounds"].get(way))
+    )
 
 
 def profile_table(found: list[dict]) -> str:
@@ -140,24 +132,19 @@ def _span(values: list[float] | None) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-EPOCHS = ("processor", "model", "conventional, s", "one run, s", "ratio",
-          "conventional, one a core, s", "ours, one a core, s", "ratio")  # fmt: skip
-
-
 def _epoch_row(results: dict, model: str) -> tuple[str, ...]:
     rounds = results["models"][model]["rounds"]
+    one = _median(conventional(rounds)), _median(rounds["run"]), _span(ratios(rounds, "run"))
     at_once = _median(rounds.get("conventional_at_once")), _median(rounds["sweep"])
-    return (
-        results["kind"], model,
-        _median(conventional(rounds)), _median(rounds["run"]), _span(ratios(rounds, "run")),
-        *at_once, _span(ratios(rounds, "sweep")),
-    )  # fmt: skip
+    return results["kind"], model, *one, *at_once, _span(ratios(rounds, "sweep"))
 
 
 def epochs_table(found: list[dict]) -> str:
     """Markdown: seconds of a training epoch by processor and model, and the paired ratios."""
     rows = [_epoch_row(results, model) for results in found for model in results["models"]]
-    return markdown(EPOCHS, rows)
+    columns = ("processor", "model", "conventional, s", "one run, s", "ratio",
+               "conventional, one a core, s", "ours, one a core, s", "ratio")  # fmt: skip
+    return markdown(columns, rows)
 
 
 def summary_table(found: list[dict]) -> str:
@@ -171,19 +158,15 @@ def summary_table(found: list[dict]) -> str:
 def race_text(found: list[dict]) -> str:
     """A whole run that may meet the brief, and the race with PyTorch's own example."""
     short = recorded(["9-short"], [STUDY])["9-short"]
-    lines = [
-        f"A run of the short recipe has {len(short[0].history)} epochs, and "
-        f"{runs_meeting_brief(short)} of its {len(short)} recorded seeds meet the brief."
-    ]
+    met = f"{runs_meeting_brief(short)} of its {len(short)} recorded seeds meet the brief"
+    lines = [f"A run of the short recipe has {len(short[0].history)} epochs, and {met}."]
     for results in found:
         if ours := results.get("short"):
             line = f"{results['kind']}: such a run takes {ours['seconds']:.0f} s on all cores."
             peer = results.get("peer", {}).get("seconds_to_bar")
             if ours["seconds_to_bar"] and peer:
-                line += (
-                    f" It is at {BAR} % on the test set after {ours['seconds_to_bar']:.0f} s; "
-                    f"PyTorch's example after {peer:.0f} s."
-                )
+                line += f" It is at {BAR} % on the test set after {ours['seconds_to_bar']:.0f} s;"
+                line += f" PyTorch's example after {peer:.0f} s."
             lines.append(line)
     return "\n".join(f"- {line}" for line in lines)
 
@@ -197,15 +180,8 @@ def scaling_table(found: list[dict]) -> str:
 
 def blocks() -> dict[str, str]:
     """The generated blocks of benchmarks/README.md and docs/running.md."""
-    parts = {
-        "machines": machines_table,
-        "goals": goals_table,
-        "epochs": epochs_table,
-        "rounds": rounds_table,
-        "profile": profile_table,
-        "race": race_text,
-        "scaling": scaling_table,
-        "speed": summary_table,
-    }
+    parts = {"machines": machines_table, "goals": goals_table, "epochs": epochs_table,
+             "rounds": rounds_table, "profile": profile_table, "race": race_text,
+             "scaling": scaling_table, "speed": summary_table}  # fmt: skip
     found = load_all()
     return {name: part(found) for name, part in parts.items()}

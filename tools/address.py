@@ -17,8 +17,7 @@ ADDRESS = r'(https://[\w.-]+/[\w.-]+/[\w.-]+?)(?:\.git)?/*|(file:///[^\s"\\]+)'
 def stamp(address: str, root: Path = ROOT) -> None:
     """Write the address, and for GitHub the badges, into the project under `root`.
 
-    Raises:
-        ValueError: if it is no https:// or file:// address of a repository; nothing is written.
+    A ValueError if it is no https:// or file:// address of a repository; nothing is written then.
     """
     if not (found := re.fullmatch(ADDRESS, address)):
         raise ValueError(f"the address must look like https://github.com/OWNER/NAME, not {address}")

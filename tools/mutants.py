@@ -7,16 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from utils.data import ROOT
 
 SKIPPED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", ".*_cache")
 
 
-@dataclass(frozen=True)
-class Mutant:
+class Mutant(NamedTuple):
     """A bug: what is replaced in which file, and the test that must fail then."""
 
     bug: str
@@ -46,18 +45,6 @@ MUTANTS = (
 )  # fmt: skip
 
 
-def caught(mutant: Mutant, copy: Path) -> bool:
-    """Whether the named test fails with the bug in the copy; the file is restored."""
-    path = copy / mutant.path
-    before = path.read_text(encoding="utf-8")
-    try:
-        path.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
-        run = _pytest(copy, mutant.test)
-    finally:
-        path.write_text(before, encoding="utf-8")
-    return run.returncode == 1 and f"FAILED {mutant.test}" in run.stdout
-
-
 def _pytest(copy: Path, *names: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names]
     return subprocess.run(command, cwd=copy, capture_output=True, text=True)
@@ -67,13 +54,17 @@ def caught_all() -> dict[str, bool]:
     """Every bug, and whether its test catches it; prints a line for each."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "project"
-        shutil.copytree(ROOT, copy, ignore=SKIPPED)
+        copy = shutil.copytree(ROOT, Path(folder) / "project", ignore=SKIPPED)
         sound = _pytest(copy, *{mutant.test for mutant in MUTANTS})
         if sound.returncode:
             raise RuntimeError(f"the tests fail without a planted bug: {sound.stdout[-500:]}")
         for mutant in MUTANTS:
-            found[mutant.bug] = caught(mutant, copy)
+            path = copy / mutant.path
+            before = path.read_text(encoding="utf-8")
+            path.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
+            run = _pytest(copy, mutant.test)
+            path.write_text(before, encoding="utf-8")
+            found[mutant.bug] = run.returncode == 1 and f"FAILED {mutant.test}" in run.stdout
             word = "caught" if found[mutant.bug] else "MISSED"
             print(f"{word}  {mutant.bug}: {mutant.test}", flush=True)
     return found

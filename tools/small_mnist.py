@@ -4,16 +4,13 @@ import hashlib
 import struct
 from pathlib import Path
 
-from utils.data import Dataset, Split
+from utils.data import Dataset
 
 
 def subset(data: Dataset, train: int, test: int) -> Dataset:
     """The first `train` training and `test` test images, with a checksum of their own."""
-    return Dataset(
-        Split(data.train.images[:train], data.train.labels[:train]),
-        Split(data.test.images[:test], data.test.labels[:test]),
-        hashlib.sha256(f"the first {train} and {test}".encode()).hexdigest(),
-    )
+    checksum = hashlib.sha256(f"the first {train} and {test}".encode()).hexdigest()
+    return Dataset(data.train.part(slice(train)), data.test.part(slice(test)), checksum)
 
 
 def write_idx(raw: Path, data: Dataset) -> None:
@@ -23,5 +20,5 @@ def write_idx(raw: Path, data: Dataset) -> None:
         n, height, width = split.images.shape
         head = struct.pack(">IIII", 0x0803, n, height, width)
         (raw / f"{name}-images-idx3-ubyte").write_bytes(head + split.images.numpy().tobytes())
-        labels = bytes(split.labels.tolist())
-        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x0801, n) + labels)
+        labels = struct.pack(">II", 0x0801, n) + bytes(split.labels.tolist())
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(labels)

@@ -5,10 +5,11 @@ export const WORKING_SIDE = 400, MOST_PIXELS = 50_000_000;
 
 export class PictureError extends Error {}
 
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+
 function roundHalfEven(x) {
-  const low = Math.floor(x), rest = x - low;
-  if (rest !== 0.5) return Math.round(x);
-  return low % 2 === 0 ? low : low + 1;
+  const low = Math.floor(x);
+  return x - low === 0.5 && low % 2 === 0 ? low : Math.round(x);
 }
 
 function median(values) {
@@ -21,7 +22,6 @@ export function grey(rgba) {
   const out = Float64Array.from({ length: rgba.length / 4 }, (_, i) =>
     (0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2]) / 255);
   const alpha = out.map((_, i) => rgba[4 * i + 3] / 255);
-  const sum = (values) => values.reduce((a, b) => a + b, 0);
   const fill = sum(out.map((value, i) => value * alpha[i])) > 0.5 * sum(alpha) ? 0 : 1;
   return out.map((value, i) => value * alpha[i] + fill * (1 - alpha[i]));
 }
@@ -33,11 +33,11 @@ function around(values, height, width, size) {
     const to = new Float64Array(from.length);
     const at = (k) => { const m = (k + 8 * length) % (2 * length); return m < length ? m : 2 * length - 1 - m; };
     for (let start = 0; start < lines * line; start += line) {
-      let sum = 0;
-      for (let k = -half; k <= half; k++) sum += from[start + at(k) * step];
+      let total = 0;
+      for (let k = -half; k <= half; k++) total += from[start + at(k) * step];
       for (let k = 0; k < length; k++) {
-        to[start + k * step] = sum / size;
-        sum += from[start + at(k + half + 1) * step] - from[start + at(k - half) * step];
+        to[start + k * step] = total / size;
+        total += from[start + at(k + half + 1) * step] - from[start + at(k - half) * step];
       }
     }
     return to;
@@ -79,6 +79,9 @@ function withoutLines(mask, height, width) {
   return spread(spread(kept, height, width, thick), height, width, thick, false);
 }
 
+/** [start, end] of all true values of a line together; [-1, 0] if there is none. */
+const extent = (line) => [line.indexOf(true), line.lastIndexOf(true) + 1];
+
 function digitMask(ink, given, height, width, reach) {
   const mask = withoutLines(given, height, width);
   const labels = new Int32Array(mask.length), boxes = [];
@@ -106,9 +109,10 @@ function digitMask(ink, given, height, width, reach) {
   const strokes = Uint8Array.from(labels, (label) => +wanted.has(label));
   const rows = (x0, x1) => Array.from({ length: height }, (_, y) => strokes.subarray(y * width + x0, y * width + x1).some(Boolean));
   const columns = Array.from({ length: width }, (_, x) => rows(x, x + 1).some(Boolean));
-  const beside = runs(columns).map(([start, end]) => rows(start, end)).map((r) => r.lastIndexOf(true) - r.indexOf(true) + 1);
-  const above = runs(rows(0, width), Math.floor(height / 16) + 1).map(([start, end]) => end - start);
-  for (const heights of [beside, above]) {
+  const beside = runs(columns).map(([start, end]) => rows(start, end)).map(extent);
+  const above = runs(rows(0, width), Math.floor(height / 16) + 1);
+  for (const parts of [beside, above]) {
+    const heights = parts.map(([start, end]) => end - start);
     const digits = heights.filter((each) => each > 0.6 * Math.max(...heights)).length;
     if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; crop it to one`);
   }
@@ -140,52 +144,38 @@ function inkOf(values, height, width) {
 
 /** For each place after resizing the first place before that counts, and the weights from there on. */
 function resampling(before, after) {
-  const ratio = before / after, wide = Math.max(ratio, 1), rows = [];
-  for (let k = 0; k < after; k++) {
+  const ratio = before / after, wide = Math.max(ratio, 1);
+  return Array.from({ length: after }, (_, k) => {
     const centre = (k + 0.5) * ratio - 0.5, weights = [];
     const first = Math.max(0, Math.ceil(centre - 2 * wide)), last = Math.min(before - 1, Math.floor(centre + 2 * wide));
-    let sum = 0;
     for (let i = first; i <= last; i++) {
       const x = Math.abs(centre - i) / wide;
       weights.push(x < 1 ? 1.5 * x ** 3 - 2.5 * x ** 2 + 1 : -0.5 * x ** 3 + 2.5 * x ** 2 - 4 * x + 2);
-      sum += weights.at(-1);
     }
-    rows.push({ first, weights: weights.map((weight) => weight / sum) });
-  }
-  return rows;
+    const total = sum(weights);
+    return { first, weights: weights.map((weight) => weight / total) };
+  });
 }
 
-function weighted({ first, weights }, values) {
-  let sum = 0;
-  for (let i = 0; i < weights.length; i++) sum += weights[i] * values[first + i];
-  return sum;
-}
+const weighted = ({ first, weights }, values) => sum(weights.map((weight, i) => weight * values[first + i]));
 
 function crop(ink, height, width) {
-  let top = height, bottom = -1, left = width, right = -1;
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++)
-      if (ink[y * width + x] > 0) {
-        top = Math.min(top, y); bottom = Math.max(bottom, y);
-        left = Math.min(left, x); right = Math.max(right, x);
-      }
-  const rows = [];
-  for (let y = top; y <= bottom; y++) rows.push(ink.slice(y * width + left, y * width + right + 1));
-  return rows;
+  const rows = Array.from({ length: height }, (_, y) => ink.subarray(y * width, (y + 1) * width));
+  const [top, bottom] = extent(rows.map((row) => row.some(Boolean)));
+  const [left, right] = extent(Array.from({ length: width }, (_, x) => rows.some((row) => row[x])));
+  return rows.slice(top, bottom).map((row) => row.subarray(left, right));
 }
 
 /** [28 * 28] bytes, ink 255 on 0, from greys [height * width] in 0..1. */
 export function prepare(values, height, width) {
   const rows = crop(inkOf(values, height, width), height, width);
-  const sides = [rows.length, rows[0].length], mean = rows.flatMap((row) => [...row]).reduce((a, b) => a + b, 0) / (sides[0] * sides[1]);
+  const sides = [rows.length, rows[0].length], mean = sum(rows.flatMap((row) => [...row])) / (sides[0] * sides[1]);
   if (Math.min(...sides) > 0.7 * Math.max(...sides) && mean > 0.6)
     throw new PictureError("the picture shows a dot; draw a digit, or crop the picture to one");
   const scale = BOX / Math.max(...sides);
-  const newHeight = Math.max(1, roundHalfEven(rows.length * scale));
-  const newWidth = Math.max(1, roundHalfEven(rows[0].length * scale));
-  const down = resampling(rows.length, newHeight), across = resampling(rows[0].length, newWidth);
-  const columns = across.map((column) => rows.map((row) => weighted(column, row)));
-  const small = down.map((row) => columns.map((column) => weighted(row, column)));
+  const [newHeight, newWidth] = sides.map((side) => Math.max(1, roundHalfEven(side * scale)));
+  const columns = resampling(sides[1], newWidth).map((column) => rows.map((row) => weighted(column, row)));
+  const small = resampling(sides[0], newHeight).map((row) => columns.map((column) => weighted(row, column)));
   const most = Math.max(...small.flat());
   let total = 0, vertical = 0, horizontal = 0;
   small.forEach((row, y) => row.forEach((value, x) => {
