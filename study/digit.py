@@ -26,6 +26,9 @@ BOX = 20  # pixels, the longer side of a digit
 MOST_PIXELS = 50_000_000  # of a picture
 WORKING_SIDE = 400  # pixels; larger pictures are reduced to it first
 LEAST_CONTRAST = 0.1  # black against white is 1
+# Probability below which an answer is "not sure", chosen on held-out images: see `held_back` in
+# study/robustness.py. draw.js gets it from here.
+SURE = 0.95
 LUMA = 0.299, 0.587, 0.114  # weights of red, green and blue in grey, as in Pillow (ITU-R 601)
 # A path, a PIL image, or an array or tensor [H, W], [1, H, W] or [H, W, 1, 3 or 4].
 Picture = str | Path | Image.Image | numpy.ndarray | Tensor
@@ -42,8 +45,23 @@ class Reading(NamedTuple):
     probabilities: tuple[float, ...]  # of the digits 0 to 9
     image: Tensor  # [28, 28] uint8, the network's input
 
+    @property
+    def second(self) -> int:
+        """The digit with the next largest probability."""
+        return sorted(range(10), key=self.probabilities.__getitem__)[-2]
+
+    @property
+    def sure(self) -> bool:
+        """Whether the answer's probability is `SURE` or more."""
+        return self.probabilities[self.digit] >= SURE
+
     def __str__(self) -> str:
-        return f"a {self.digit}, with a probability of {self.probabilities[self.digit]:.0%}"
+        if self.sure:
+            return f"a {self.digit}, with a probability of {self.probabilities[self.digit]:.0%}"
+        both = (
+            f"a {digit} ({self.probabilities[digit]:.0%})" for digit in (self.digit, self.second)
+        )
+        return f"not sure, {' or '.join(both)}"
 
 
 def read_digit(picture: Picture, run: Record) -> Reading:
@@ -189,7 +207,7 @@ def _without_lines(mask: numpy.ndarray) -> numpy.ndarray:
         full = mask.mean(axis) > 0.9
         lines[full & ~ndimage.binary_opening(full, numpy.ones(thick))] = False
     changed = kept.any() and (kept != mask).any()
-    return ndimage.binary_closing(kept, iterations=thick) if changed else mask
+    return kept | ndimage.binary_closing(kept, iterations=thick) if changed else mask
 
 
 def _centred(small: numpy.ndarray) -> numpy.ndarray:

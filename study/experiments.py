@@ -13,6 +13,8 @@ from utils.data import VALIDATION_IMAGES
 from utils.recipes import RECIPES, Recipe
 from utils.validation import short_repr
 
+CALIBRATES = "wild-trial-muon"  # the trial on whose held-out images `SURE` was chosen
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -41,6 +43,8 @@ class Experiment:
 
     def keeps(self, seed: int) -> bool:
         """Whether that seed's weights are committed (.gitignore says the same, a test proves)."""
+        if self.name == CALIBRATES:
+            return seed == 0
         return self.measure_test and not self.reference and (self.kind == "finals" or seed == 0)
 
 

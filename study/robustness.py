@@ -20,12 +20,12 @@ from torch.nn.functional import interpolate, one_hot, pad
 
 from models import IMAGE_SIZE
 from study.commands import status
-from study.digit import as_mnist
+from study.digit import SURE, as_mnist
 from study.records import Record
 from study.statistics import Spread, spread
 from study.store import STUDY, load_all, load_network, write_atomically
 from utils.augmentation import apply_affine
-from utils.data import ROOT, Dataset, Split, load_mnist
+from utils.data import ROOT, Dataset, Split, load_mnist, split_validation
 from utils.evaluation import correct, predict
 
 FILE = STUDY / "measured.json"
@@ -82,6 +82,15 @@ def out_of_distribution_digits() -> tuple[Tensor, Tensor, Tensor]:
     enlarged = interpolate(grey, IMAGE_SIZE, mode="bilinear")
     prepared = torch.stack([as_mnist(image) for image in found.images])
     return prepared, enlarged, torch.from_numpy(found.target)
+
+
+def held_back(run: Record, data: Dataset) -> tuple[float, float]:
+    """Of a trial's held-out images, and of its mistakes on them, the percentages "not sure"."""
+    _, held = split_validation(data.train, run.run.recipe.held_out)
+    most, answers = predict(load_network(run), held.images, run.statistics).exp().max(1)
+    unsure, wrong = most < SURE, answers != held.labels
+    shares = unsure.float().mean(), unsure[wrong].float().mean()
+    return tuple(100 * float(share) for share in shares)
 
 
 CHANGES = {"rotated": rotated, "shifted": shifted, "noise": noisy}

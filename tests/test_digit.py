@@ -1,22 +1,31 @@
+import contextlib
 import os
 
+import matplotlib
 import numpy
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from sklearn.datasets import load_digits
 
-from study.digit import PictureError, as_mnist, read_digit
+from study.digit import SURE, PictureError, Reading, as_mnist, read_digit
 from study.runs import recorded
 from study.show import lesson
 from study.store import STUDY, load_network
 from utils.augmentation import normalise
 from utils.evaluation import accuracy, confusion_matrix, predict, raw_pixels
 
+DEJAVU = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+
 
 @pytest.fixture(scope="module")
 def final():
     return recorded(["9-final"], [STUDY])["9-final"][0]
+
+
+@pytest.fixture(scope="module")
+def wild():
+    return recorded(["wild-final"], [STUDY])["wild-final"][0]
 
 
 def test_a_digit_of_mnist_stays_what_it_is(mnist):
@@ -51,6 +60,95 @@ def test_photos_are_read(mnist, final):
     photos = (photo(mnist.test.images[i], i, light_on_dark=bool(i % 2)) for i in range(40))
     answers = [read_digit(each, final).digit for each in photos]
     assert answers == mnist.test.labels[:40].tolist()
+
+
+def stroke(image: torch.Tensor, kind: str) -> Image.Image:
+    """A digit of 300 pixels, white on black, drawn as other hands and other pens would."""
+    large = Image.fromarray(image.numpy()).resize((300, 300), Image.Resampling.BICUBIC)
+    match kind:
+        case "thick":
+            return large.filter(ImageFilter.MaxFilter(19))
+        case "thin":
+            return large.filter(ImageFilter.MinFilter(9))
+        case "slanted":
+            return large.transform(large.size, Image.Transform.AFFINE, (1, 0.25, -37, 0, 1, 0))
+        case "rotated":
+            return large.rotate(12, Image.Resampling.BICUBIC)
+        case "blurred":
+            return large.filter(ImageFilter.GaussianBlur(9))
+        case "coarse":
+            return large.resize((14, 14), Image.Resampling.BOX).resize((300, 300))
+        case "wide":
+            return large.resize((400, 300))
+    return large
+
+
+def page(digit: Image.Image, paper: str) -> Image.Image:
+    """The digit on a page of 500 x 450 pixels, with the grain of a camera."""
+    ink = Image.new("L", (500, 450))
+    ink.paste(digit, (60, 90))
+    y, x = numpy.mgrid[0:1:450j, 0:1:500j]
+    light = {
+        "white": 0.95 + 0 * x,
+        "shaded": 0.9 - 0.35 * x - 0.1 * y,
+        "ruled": 0.95 - 0.3 * (abs(numpy.sin(20 * y)) < 0.06),
+        "vignetted": 0.95 - 0.8 * ((x - 0.5) ** 2 + (y - 0.5) ** 2),
+        "dark": 0.95 + 0 * x,
+    }[paper]
+    grain = numpy.random.default_rng(0).normal(0, 0.015, x.shape)
+    grey = numpy.clip(light * (1 - 0.8 * numpy.asarray(ink) / 255) + grain, 0, 1)
+    return Image.fromarray(((1 - grey if paper == "dark" else grey) * 255).astype("uint8"))
+
+
+STROKES = "plain", "thick", "thin", "slanted", "rotated", "blurred", "coarse", "wide"
+PAPERS = "white", "shaded", "ruled", "vignetted", "dark"
+
+
+def test_of_forty_kinds_of_pictures_all_but_one_are_read_or_called_not_sure(mnist, wild):
+    kinds, wrong = [(stroke, paper) for stroke in STROKES for paper in PAPERS], []
+    for index, (how, paper) in enumerate(kinds, start=100):
+        reading = read_digit(page(stroke(mnist.test.images[index], how), paper), wild)
+        if reading.sure and reading.digit != mnist.test.labels[index]:
+            wrong.append((how, paper, int(mnist.test.labels[index]), str(reading)))
+    assert len(kinds) == 40
+    assert len(wrong) <= 1, wrong
+
+
+def test_what_is_no_digit_is_mostly_refused_or_not_sure(wild):
+    """Letters that look like no digit, and scribbles."""
+    random, unsure = numpy.random.default_rng(0), []
+    for index in range(60):
+        picture = Image.new("L", (300, 300), 255)
+        draw = ImageDraw.Draw(picture)
+        if index % 2:
+            font = ImageFont.truetype(DEJAVU, 200)
+            draw.text((80, 40), "ADEFHKMNPRTUWXYakmnptwx"[index // 2 % 23], fill=0, font=font)
+        else:
+            points = random.integers(40, 260, (random.integers(5, 12), 2))
+            draw.line([tuple(map(int, p)) for p in points], fill=0, width=12, joint="curve")
+        try:
+            unsure.append(not read_digit(picture, wild).sure)
+        except PictureError:
+            unsure.append(True)
+    assert sum(unsure) > 30
+
+
+def test_a_reading_names_the_second_guess_below_the_threshold():
+    shares = [0.0] * 10
+    shares[7], shares[1] = SURE, 1 - SURE
+    sure = Reading(7, tuple(shares), torch.zeros(28, 28))
+    assert (sure.sure, sure.second) == (True, 1)
+    assert str(sure) == f"a 7, with a probability of {SURE:.0%}"
+    shares[7], shares[1] = 0.6, 0.4
+    assert str(Reading(7, tuple(shares), sure.image)) == "not sure, a 7 (60%) or a 1 (40%)"
+
+
+def test_a_mark_at_the_border_of_ruled_paper_is_no_digit(final):
+    paper = numpy.ones((120, 120))
+    paper[20::25] = 0.2
+    paper[50:58, :2] = 0.2
+    with contextlib.suppress(PictureError):
+        read_digit(paper, final)
 
 
 def test_other_peoples_digits_are_read_once_prepared(final):

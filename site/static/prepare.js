@@ -76,7 +76,7 @@ function withoutLines(mask, height, width) {
       if (end - start < thick) for (let n = start; n < end; n++) for (const i of places(n)) kept[i] = 0;
   }
   if (!kept.some(Boolean) || kept.every((value, i) => value === mask[i])) return mask;
-  return spread(spread(kept, height, width, thick), height, width, thick, false);
+  return spread(spread(kept, height, width, thick), height, width, thick, false).map((value, i) => value || kept[i]);
 }
 
 /** [start, end] of all true values of a line together; [-1, 0] if there is none. */

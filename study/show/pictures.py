@@ -161,7 +161,7 @@ def calibration(found: tuple[float, list[tuple[float, float, int]]], name: str) 
 
 def answer(reading: Reading) -> Figure:
     """A network's input, and its ten probabilities."""
-    title, alt = f"The network reads {reading}", "28x28 pixels, and ten bars of probability"
+    title, alt = f"The network's answer: {reading}", "28x28 pixels, and ten bars of probability"
     figure, ((left, right),) = panels(1, 2, (7, 2.8), title, alt)
     left.imshow(reading.image.numpy(), cmap=INK, vmin=0, vmax=255)
     left.set_title("what it sees", fontsize=11)

@@ -141,6 +141,91 @@ def test_strokes_are_read(draw):
     draw.wait_for_function("document.querySelectorAll('#maps figure').length >= 6")
 
 
+@pytest.fixture(params=[(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
+def touched(request, browser, base):
+    """The page as on a phone or a tablet, and what sends it touches and a pen."""
+    width, scheme = request.param
+    view = {"width": width, "height": 800}
+    context = browser.new_context(color_scheme=scheme, viewport=view, has_touch=True)
+    page = context.new_page()
+    page.goto(base + "draw.html")
+    page.wait_for_function("window.ready", timeout=60_000)
+    yield page, context.new_cdp_session(page).send
+    context.close()
+
+
+def level(page, x: float, y: float) -> int:
+    """How white the board is at a place, 0 to 255, in its own 140 pixels."""
+    pen = "document.getElementById('board').getContext('2d')"
+    return page.evaluate(f"([x, y]) => {pen}.getImageData(x, y, 1, 1).data[0]", [x, y])
+
+
+def test_two_fingers_draw_two_strokes_and_a_pen_draws_one(touched):
+    page, send = touched
+    x, y = board(page)
+    for down in range(0, 201, 20):
+        places = [(60, 40 + down), (220, 40 + down)]
+        fingers = [{"x": x + a, "y": y + b, "id": n} for n, (a, b) in enumerate(places)]
+        kind = "touchMove" if down else "touchStart"
+        send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert [level(page, each, 70) for each in (30, 70, 110)] == [255, 0, 255]
+    page.wait_for_function(f"{ANSWER}.includes('shows 2 digits')")
+    x, y = board(page)
+    pen = {"pointerType": "pen", "button": "left", "buttons": 1, "clickCount": 1}
+    for kind, right, down in (
+        ("mousePressed", 80, 60), ("mouseMoved", 200, 60), ("mouseMoved", 150, 150),
+        ("mouseMoved", 120, 230), ("mouseReleased", 120, 230),
+    ):  # fmt: skip
+        send("Input.dispatchMouseEvent", {"type": kind, "x": x + right, "y": y + down, **pen})
+    page.wait_for_function("document.getElementById('big').textContent.startsWith('7')")
+    bars = page.evaluate("[...document.querySelectorAll('#bars > div')].map(b => b.offsetHeight)")
+    assert len(bars) == 10
+    assert page.evaluate("document.querySelector('.draw-most').textContent") == "7"
+    assert page.evaluate("document.querySelectorAll('#maps figure').length") == 6
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_the_same_photo_twice_is_read_twice_and_clear_forgets_it(draw, mnist, tmp_path):
+    photo(mnist.test.images[0], 0, False).save(tmp_path / "seven.png")
+
+    def choose():
+        with draw.expect_file_chooser() as chooser:
+            draw.click("#photo")
+        chooser.value.set_files(tmp_path / "seven.png")
+
+    board(draw)
+    assert answers(draw, choose) == answers(draw, choose)
+    board(draw)
+    assert draw.evaluate("document.getElementById('photo').value") == ""
+
+
+def test_a_doubtful_digit_is_called_not_sure_with_a_second_guess(draw, mnist, networks):
+    (name, network), *_ = networks.items()
+    with torch.no_grad():
+        shares = network(mnist.test.images[:, None].float())[1]
+    image = int(shares.max(1).values.argmin())
+    first, second = shares[image].topk(2).indices.tolist()
+    take = draw.evaluate, "bytes => page.take(bytes)", mnist.test.images[image].flatten().tolist()
+    answers(draw, *take)
+    assert re.fullmatch(
+        rf"{name} is not sure: {first} at \d+ %, or {second} at \d+ %", draw.inner_text("#answer")
+    )
+    assert draw.inner_text("#big") == f"{first}?"
+
+
+def test_the_evidence_is_laid_over_the_digit_and_can_be_taken_away(draw, mnist):
+    seven = mnist.test.images[0].flatten().tolist()
+    answers(draw, draw.evaluate, "bytes => page.take(bytes)", seven)
+    script = "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    shown = torch.tensor(draw.evaluate(script)).view(28, 28, 4)
+    assert (shown[..., 0] != shown[..., 2]).any()  # not grey
+    answers(draw, draw.click, "#evidence")
+    plain = torch.tensor(draw.evaluate(script)).view(28, 28, 4)
+    assert (plain[..., 0] == plain[..., 2]).all()
+    answers(draw, draw.click, "#evidence")
+
+
 def test_clear_while_the_networks_answer_leaves_no_answer(draw, mnist):
     script = """async (bytes) => {
       await page.take(bytes);
