@@ -151,6 +151,7 @@ FINDINGS = (
     Finding("10-final-brief", 10, "10-final's lowest of the last five epochs is at the brief's accuracy on average", ("10-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' recipe", ("10-final", "9-final"), _test, "<"),
     Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
+    Finding("wild-final-brief", None, "wild-final's lowest of the last five epochs is at the brief's accuracy on average", ("wild-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("best-final-goal", None, f"best-final ends at {BEST_GOAL:.2f} % or more on average, the plan's goal", ("best-final",), _test, ">", BEST_GOAL),
     Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates

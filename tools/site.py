@@ -94,7 +94,7 @@ def export(run: Record, path: Path) -> dict[str, str]:
             input_names=["pixels"],
             output_names=shown.outputs,
         )
-    return {stage: STAGES.get(stage, stage) for stage in shown.stages}
+    return {stage: STAGES.get(stage, stage) for stage in shown.stages if "pool" not in stage}
 
 
 def networks(folder: Path, test: Split) -> None:

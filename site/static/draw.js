@@ -89,7 +89,7 @@ function say(net, shares, digit) {
   byId("big").textContent = known ? digit : `${digit}?`;
   answer.textContent = known ? `${net.name} reads ${digit}, at ${most}` : `${net.name} is not sure: ${digit} at ${most}, or ${next} at ${second}`;
   shares.forEach((share, d) => {
-    byId("bars").children[d].firstChild.style.height = `${100 * share}%`;
+    byId("bars").children[d].firstChild.style.height = `${4.4 * share}rem`;
     byId("bars").children[d].classList.toggle("draw-most", d === digit);
   });
 }
