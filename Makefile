@@ -10,6 +10,8 @@ FRESH := MNIST_RECORDS="$(CURDIR)/$(BUILD)/records:$(CURDIR)/records" MNIST_RUNS
 COMMITTED := MNIST_RECORDS="$(CURDIR)/records" MNIST_RUNS="$(CURDIR)/$(BUILD)/runs"
 # Tests on all cores, each file on one.
 CORES := -n auto --dist loadfile
+# Without the kernel's warning that it talks to this machine unencrypted.
+EXECUTE = $(PY) -m nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.extra_arguments=--log-level=40
 # Unlike nbconvert's default template, this one keeps the figures' alternative texts.
 TEMPLATE := classic
 
@@ -43,7 +45,7 @@ lab: env  ## open the notebooks in JupyterLab
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict
 	@mkdir -p $(BUILD)/notebooks
 	$(PY) -m study.sweep --seeds 0 --store $(BUILD)/records
-	$(FRESH) $(PY) -m nbconvert --log-level WARN --to notebook --execute --output-dir $(BUILD)/notebooks notebooks/*.ipynb appendix/*.ipynb
+	$(FRESH) $(EXECUTE) --output-dir $(BUILD)/notebooks notebooks/*.ipynb appendix/*.ipynb
 	$(PY) -m nbconvert --log-level WARN --to html --template $(TEMPLATE) $(BUILD)/notebooks/*.ipynb
 	$(PY) -m study.verdict --records $(BUILD)/records
 	@echo "The pages of this run: $(BUILD)/notebooks/*.html"
@@ -88,7 +90,7 @@ mutants: env  ## plant bugs, and check that a named test catches each
 notebooks: env  ## execute the notebooks in place and renew the pages' figures, after records changed
 	rm -rf $(BUILD)/runs
 	$(PY) -c 'import fast; fast.usable()'  # or the first live training would say that it compiles
-	$(COMMITTED) $(PY) -m nbconvert --log-level WARN --to notebook --execute --ExecutePreprocessor.record_timing=False --inplace notebooks/*.ipynb appendix/*.ipynb
+	$(COMMITTED) $(EXECUTE) --ExecutePreprocessor.record_timing=False --inplace notebooks/*.ipynb appendix/*.ipynb
 	$(PY) -m tools.pages
 
 clean:  ## remove the environment, the runs of `make run` and caches; committed records stay

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -204,6 +205,8 @@ def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Ru
         client.submit(_train_on_worker, run, images, pure=False, priority=-place): run
         for place, run in enumerate(todo)
     }
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(client, ended), daemon=True).start()
     for future in as_completed(futures, loop=client.loop):
         run = futures.pop(future)
         if future.status == "finished":
@@ -213,6 +216,16 @@ def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Ru
             made = f"{run.title}: its workers died ({first_line(lost)})"
         del future  # or the cluster would keep its result, and train it again where that is lost
         yield run, made
+    ended.set()
+
+
+def _watch(client: Client, ended: threading.Event) -> None:
+    """Say in a line when no worker is left, each time."""
+    alone = False
+    while not ended.wait(PATIENCE):
+        before, alone = alone, not client.nthreads()
+        if alone and not before:
+            print("no worker is left: start some, and the sweep goes on", file=sys.stderr)
 
 
 def _itself(data: Dataset) -> Dataset:

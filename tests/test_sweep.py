@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -280,3 +281,20 @@ def test_a_killed_sweep_leaves_no_worker_and_goes_on(longer_root, tmp_path):
     after = load_all([tmp_path])
     assert len(after) == 4
     assert before.items() <= after.items()
+
+
+def test_that_no_worker_is_left_is_said_once(monkeypatch, capsys):
+    class Lonely:
+        answers = iter([{"tcp://a": 1}, {}, {}, {"tcp://b": 1}, {}])
+
+        def nthreads(self):
+            found = next(self.answers, None)
+            if found is None:
+                ended.set()
+            return found
+
+    ended = threading.Event()
+    monkeypatch.setattr(sweep_module, "PATIENCE", 0.01)
+    sweep_module._watch(Lonely(), ended)
+    line = "no worker is left: start some, and the sweep goes on"
+    assert capsys.readouterr().err.splitlines() == [line, line]

@@ -13,7 +13,7 @@ from study.records import Record
 from study.robustness import CONDITIONS, IMAGES
 from study.show.plots import SERIES, display_name
 from study.statistics import Spread
-from utils.augmentation import apply_affine, sample_affine
+from utils.augmentation import apply_affine, distort, sample_affine
 from utils.data import Split
 from utils.figures import BLUE, GREEN, INK, SKY, VERMILION, grid, panels, sized
 from utils.recipes import Recipe
@@ -83,10 +83,17 @@ def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
     pictures, captions = list(originals), ["original"] * len(originals)
     for _ in range(rows):
         matrices = sample_affine(recipe, len(originals), generator)
-        pictures += list(apply_affine(originals.unsqueeze(1).float(), matrices).squeeze(1))
+        changed = originals.unsqueeze(1).float() / 255
+        if recipe.distorts:
+            changed = distort(changed, matrices, recipe, generator, 1.0)
+        else:
+            changed = apply_affine(changed, matrices)
+        pictures += list(changed.squeeze(1) * 255)
         captions += [f"{angle:+.1f}°" for angle in rotation_angles(matrices)]
     angles = " + ".join(f"{limit:g}" for limit in recipe.rotations)
     title = f"Rotated by up to {angles} degrees the digits stay what they are"
+    if recipe.distorts:
+        title = "Bent, thick, thin, coarse or pale, the digits stay what they are"
     return images(pictures, captions, title, columns=len(originals))
 
 
