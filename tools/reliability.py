@@ -26,10 +26,9 @@ from dask.system import CPU_COUNT
 
 from study.experiments import FINALS
 from study.processor import processor
-from study.records import Record
 from study.runs import recorded, wanted_runs
 from study.statistics import final_test
-from study.store import RecordError, load, load_all, load_network
+from study.store import RecordError, load_all, load_network
 from tools import mutants, pages
 from tools.small_mnist import subset, write_idx
 from utils.data import ROOT, load_mnist
@@ -86,18 +85,12 @@ def races() -> dict[str, int]:
             for process in [_sweep(store, data) for _ in range(2)]:
                 process.wait()
         whole = sum(
-            _checksums(store) == reference == {r.key: r.weights_sha256 for r in _loaded(store)}
+            _checksums(store) == reference
+            and len([*store.rglob("seed-*.json")]) == len(reference)
+            and all(map(load_network, load_all([store]).values()))
             for store in stores
         )
     return {"times": RACES, "whole": whole}
-
-
-def _loaded(store: Path) -> list[Record]:
-    """The record of every file of a store, each with its weights."""
-    found = [load(path) for path in store.rglob("seed-*.json")]
-    for record in found:
-        load_network(record)
-    return found if len({record.key for record in found}) == len(found) else []
 
 
 def _kill(store: Path, data: Path, reference: dict[str, str], seen: Counter) -> None:
