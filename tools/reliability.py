@@ -34,7 +34,7 @@ from tools.small_mnist import subset, write_idx
 from utils.data import ROOT, load_mnist
 from utils.device import best_engine
 
-KILLS, RACES = 20, 6
+KILLS, RACES = 20, 4
 SUSPENDED = 330  # seconds; Dask's default time to live is 300
 SWEEP = [sys.executable, "-m", "study.sweep"]
 
