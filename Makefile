@@ -25,7 +25,7 @@ $(shell $(PY) -c '' 2>/dev/null || rm -f $(ENV)/installed)
 .PHONY: help env lab run test test-browser lint unit nbval site bench gpu evidence mutants notebooks clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(ENV)/installed  ## make the Python environment in .venv; SYSTEM=1 uses what the system has, such as a CPU-only torch
 

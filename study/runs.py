@@ -53,7 +53,7 @@ def runs(
         pairs = [pair for pair in pairs if pair[1]] or pairs[:FEW]
     replayed = [record for _, record in pairs if record]
     if str(experiment) not in EXPERIMENTS:
-        print(f"{experiment} is in MODELS alone: it is trained by the recipe of {named.base}")
+        print(f"{experiment} has no recipe of its own: it takes that of {named.base}")
     if replayed:
         line = f"{pairs[0][0].name}: replayed {_seeds(replayed)}"
         again = next((record for record in replayed if verify(record, data)), None)
@@ -121,7 +121,8 @@ def _changed(kind: str, named: Recipe | Config, given: Recipe | Config | dict | 
 
 
 def _train(run: Run, data: Dataset) -> Record:
-    print(f"training {run.title}, {run.recipe.epochs} epochs", flush=True)
+    epochs = f"{run.recipe.epochs} epoch{'s' * (run.recipe.epochs > 1)}"
+    print(f"training {run.title}, {epochs}", flush=True)
     callbacks = {
         "report": lambda row: print(epoch_line(row), flush=True),
         "expect": lambda seconds: print(f"this takes about {_rounded(seconds)}", flush=True),

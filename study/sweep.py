@@ -243,7 +243,7 @@ def _train_on_worker(run: Run, data: Dataset) -> Made:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m study.sweep", description=__doc__)
-    names = f"all, or some of {', '.join(EXPERIMENTS)}; default: the ten"
+    names = "all, or some of docs/plan.md, such as 9-final; default: the ten"
     parser.add_argument("--models", nargs="+", default=[*map(str, MODELS)], help=names)
     seeds = "default: those that the study wants of each experiment"
     parser.add_argument("--seeds", nargs="+", type=int, help=seeds)

@@ -205,5 +205,5 @@ def test_a_model_that_is_added_runs_and_a_reload_disturbs_nothing():
     assert (
         first == second == "9: replayed seed 0; test accuracy of seed 0 re-measured and confirmed"
     )
-    assert added == "11 is in MODELS alone: it is trained by the recipe of 10"
+    assert added == "11 has no recipe of its own: it takes that of 10"
     assert third.startswith("10: replayed seed 0; ")

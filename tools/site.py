@@ -118,6 +118,7 @@ def networks(folder: Path, test: Split) -> None:
         for i in [*chosen, wrong.argmax()]
     )
     content = {"nets": listed, "sure": SURE, "examples": examples, "hard": hard}
+    content["label"] = int(test.labels[wrong.argmax()])
     (folder / "nets.json").write_text(json.dumps(content), encoding="utf-8")
 
 

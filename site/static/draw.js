@@ -10,7 +10,7 @@ ort.env.wasm.numThreads = 1;
 const byId = (id) => document.getElementById(id);
 const board = byId("board"), seen = byId("seen"), answer = byId("answer"), which = byId("which");
 const pen = board.getContext("2d", { willReadFrequently: true });
-const { nets, sure, examples, hard } = await (await fetch(new URL("nets.json", here))).json();
+const { nets, sure, examples, hard, label } = await (await fetch(new URL("nets.json", here))).json();
 const sessions = new Map(), strokes = new Map(); // by network's name; by pointer, where it was last
 let pixels = null, picture = null, example = -1, busy = false, again = false, due = false;
 
@@ -24,7 +24,10 @@ function forget(text) {
   pixels = null;
   paint(seen, new Float32Array(784), 28, 28);
   for (const row of byId("answers").tBodies[0].rows) for (const cell of [...row.cells].slice(2)) cell.textContent = "";
-  for (const bar of byId("bars").children) bar.firstChild.style.height = 0;
+  for (const bar of byId("bars").children) {
+    bar.firstChild.style.height = 0;
+    bar.classList.remove("draw-most");
+  }
   byId("maps").replaceChildren();
   byId("big").textContent = "";
   answer.textContent = text;
@@ -231,6 +234,7 @@ async function load(net) {
 
 blank();
 table();
+byId("hard").textContent = `A ${label} that finals get wrong`;
 await load(nets[0]);
 example = 0;
 await take(decoded(examples[0]));

@@ -37,7 +37,6 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
     part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
-    enlarged: list[int] = []  # sizes of those that are named in the part
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
         place = (size, interval.value)
@@ -47,11 +46,8 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
         elif name[0].isdigit():  # networks of the ten
             part.annotate(name, place, (-6, -4), ha="right", **NOTE)
-        elif size in enlarged:  # the second of one size
-            part.annotate(name, place, (6, 5), **NOTE)
         else:
-            part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
-            enlarged.append(size)
+            part.annotate(name, place, (6, -4), **NOTE)
     whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
     for letter, p in zip("abcdefgh", public, strict=False):
         label = f"public, one run: {letter}, {p.source}, {p.parameters:,}, {p.epochs} epochs"
