@@ -83,12 +83,12 @@ def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
     pictures, captions = list(originals), ["original"] * len(originals)
     for _ in range(rows):
         matrices = sample_affine(recipe, len(originals), generator)
-        changed = originals.unsqueeze(1).float() / 255
+        changed = originals.unsqueeze(1).float()
         if recipe.distorts:
-            changed = distort(changed, matrices, recipe, generator, 1.0)
+            changed = 255 * distort(changed / 255, matrices, recipe, generator, 1.0)
         else:
             changed = apply_affine(changed, matrices)
-        pictures += list(changed.squeeze(1) * 255)
+        pictures += list(changed.squeeze(1))
         captions += [f"{angle:+.1f}°" for angle in rotation_angles(matrices)]
     angles = " + ".join(f"{limit:g}" for limit in recipe.rotations)
     title = f"Rotated by up to {angles} degrees the digits stay what they are"

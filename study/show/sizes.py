@@ -37,6 +37,7 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
     part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
+    sizes = [runs[0].parameters for runs in ours.values()]
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
         place = (size, interval.value)
@@ -46,8 +47,10 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
         elif name[0].isdigit():  # networks of the ten
             part.annotate(name, place, (-6, -4), ha="right", **NOTE)
-        else:
+        elif sizes.count(size) > 1:
             part.annotate(name, place, (6, -4), **NOTE)
+        else:
+            part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
     whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
     for letter, p in zip("abcdefgh", public, strict=False):
         label = f"public, one run: {letter}, {p.source}, {p.parameters:,}, {p.epochs} epochs"
