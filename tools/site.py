@@ -117,8 +117,8 @@ def networks(folder: Path, test: Split) -> None:
         base64.b64encode(bytes(test.images[i].flatten().tolist())).decode()
         for i in [*chosen, wrong.argmax()]
     )
-    content = {"nets": listed, "sure": SURE, "examples": examples, "hard": hard}
-    content["label"] = int(test.labels[wrong.argmax()])
+    label = int(test.labels[wrong.argmax()])
+    content = {"nets": listed, "sure": SURE, "examples": examples, "hard": hard, "label": label}
     (folder / "nets.json").write_text(json.dumps(content), encoding="utf-8")
 
 

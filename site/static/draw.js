@@ -24,10 +24,7 @@ function forget(text) {
   pixels = null;
   paint(seen, new Float32Array(784), 28, 28);
   for (const row of byId("answers").tBodies[0].rows) for (const cell of [...row.cells].slice(2)) cell.textContent = "";
-  for (const bar of byId("bars").children) {
-    bar.firstChild.style.height = 0;
-    bar.classList.remove("draw-most");
-  }
+  for (const bar of byId("bars").children) { bar.firstChild.style.height = 0; bar.classList.remove("draw-most"); }
   byId("maps").replaceChildren();
   byId("big").textContent = "";
   answer.textContent = text;
