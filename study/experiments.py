@@ -164,8 +164,8 @@ QUEUE: tuple[Experiment, ...] = (
     trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", LESS, (0,)),
     Experiment("wild-final", "finals", TWENTY, "wild-trial-muon", ALL_IMAGES),
     # Fewer parameters still: no factor and summand where a convolution follows, and another optimizer.
-    Experiment("tiny-trial-base", "trials", THREE, config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
-    trial("tiny-trial-muon", "tiny-trial-base", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
+    Experiment("tiny-trial-base", "trials", (0,), config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
+    trial("tiny-trial-muon", "tiny-trial-base", "Muon for the 1x1 convolutions, rate 0.02", MUON, (0,)),
     # What the original bundled, taken apart: dropout and one batch norm fewer, augmentation and schedule.
     Experiment("4-dropout", "ablations", TEN, "4", {"dropout": 0.01}),
     Experiment("4-norm-fewer", "ablations", TEN, "4", {"batch_norm": MODELS[5].batch_norm}),
