@@ -26,8 +26,7 @@ BOX = 20  # pixels, the longer side of a digit
 MOST_PIXELS = 50_000_000  # of a picture
 WORKING_SIDE = 400  # pixels; larger pictures are reduced to it first
 LEAST_CONTRAST = 0.1  # black against white is 1
-# Probability below which an answer is "not sure", chosen on held-out images: see `held_back` in
-# study/robustness.py. draw.js gets it from here.
+# An answer less probable is "not sure"; chosen on held-out images, see study/robustness.py.
 SURE = 0.95
 LUMA = 0.299, 0.587, 0.114  # weights of red, green and blue in grey, as in Pillow (ITU-R 601)
 # A path, a PIL image, or an array or tensor [H, W], [1, H, W] or [H, W, 1, 3 or 4].
