@@ -59,7 +59,9 @@ def test_run_all_ends_without_red(lab, browser, path):
     cells = [cell for cell in cells if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
-    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    faults = [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    # In a fresh copy the first training compiles, and says so.
+    assert [o for o in faults if "compiling the fast layers, once" not in str(o)] == []
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     shows = sum(len(re.findall(r"\bshow\w*\(|try_it\(", "".join(c["source"]))) for c in cells)
     assert pictures == shows
