@@ -161,7 +161,8 @@ QUEUE: tuple[Experiment, ...] = (
     # For digits that others drew: the network of best-final, augmented more.
     trial("wild-trial", "best-trial-deeper", "other hands: thick, thin, bent, coarse and pale strokes", OTHER_HANDS),
     trial("wild-trial-muon", "wild-trial", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
-    trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", LESS, (0,)),
+    trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", LESS),
+    trial("best-trial-deeper-muon", "best-trial-deeper", "Muon for the 1x1 convolutions, rate 0.02", MUON),
     Experiment("wild-final", "finals", TWENTY, "wild-trial-muon", ALL_IMAGES),
     # Fewer parameters still: no factor and summand where a convolution follows, and another optimizer.
     Experiment("tiny-trial-base", "trials", (0,), config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
