@@ -40,6 +40,7 @@ $(ENV)/installed: requirements.lock
 	@touch $@
 
 lab: env  ## open the notebooks in JupyterLab
+	@$(PY) -m jupyter trust notebooks/*.ipynb appendix/*.ipynb >/dev/null
 	$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 run: env  ## train all ten from scratch, execute the notebooks on the result into build/, print the verdict

@@ -56,11 +56,14 @@ class Reading(NamedTuple):
 
     def __str__(self) -> str:
         if self.sure:
-            return f"a {self.digit}, with a probability of {self.probabilities[self.digit]:.0%}"
-        both = (
-            f"a {digit} ({self.probabilities[digit]:.0%})" for digit in (self.digit, self.second)
-        )
+            return f"a {self.digit}, with a probability of {self._percent(self.digit)}"
+        both = (f"a {digit} ({self._percent(digit)})" for digit in (self.digit, self.second))
         return f"not sure, {' or '.join(both)}"
+
+    def _percent(self, digit: int) -> str:
+        return f"{100 * self.probabilities[digit]:.0f} %"
+
+    __repr__ = __str__
 
 
 def read_digit(picture: Picture, run: Record) -> Reading:

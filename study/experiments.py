@@ -5,6 +5,7 @@ trains what is missing.
 """
 
 from dataclasses import KW_ONLY, dataclass, field, replace
+from difflib import get_close_matches
 from typing import Literal
 
 import models
@@ -263,7 +264,7 @@ def get_experiment(name: str | int) -> Experiment:
     A network that was added to `MODELS` is trained by the recipe of the one before it.
 
     Raises:
-        ValueError: if there is none; the message lists the valid names but those of trials.
+        ValueError: if there is none; the message has the names nearest to it.
     """
     numbers = list(map(str, models.MODELS))
     if str(name) in numbers[1:] and str(name) not in EXPERIMENTS:
@@ -271,6 +272,8 @@ def get_experiment(name: str | int) -> Experiment:
         base, config = get_experiment(numbers[place - 1]), list(models.MODELS.values())[place]
         return replace(base, name=str(name), base=base.name, config=config, model=None)
     if str(name) not in EXPERIMENTS:
-        named = ", ".join(made.name for made in EXPERIMENTS.values() if made.kind != "trials")
-        raise ValueError(f"unknown experiment {short_repr(name)}; the experiments are {named}")
+        near = ", ".join(get_close_matches(str(name), EXPERIMENTS, cutoff=0))
+        raise ValueError(
+            f"unknown experiment {short_repr(name)}; nearest are {near}; docs/plan.md lists all"
+        )
     return EXPERIMENTS[str(name)]

@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m study.verdict", description=__doc__)
     parser.add_argument("--verify", action="store_true", help="measure kept networks again, first")
-    parser.add_argument("--records", type=Path, nargs="+", help="folders instead of the default")
+    parser.add_argument(
+        "--records", type=Path, nargs="+", help="folders of records; default: runs and records"
+    )
     options = parser.parse_args(arguments)
     data, found, strangers = load_mnist(), [], 0
     for record in load_all(options.records).values():

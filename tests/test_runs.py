@@ -111,7 +111,7 @@ def test_a_variation_is_one_seed_under_a_name_of_its_own(changes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"experiment": 11}, "unknown experiment 11; the experiments are 1, 2"),
+        ({"experiment": 11}, "unknown experiment 11; nearest are 1"),
         ({"recipe": {"epoch": 2}}, "recipe has no epoch; it has optimizer, "),
         ({"recipe": {1: 2}}, "recipe has no 1; it has optimizer, "),
         ({"recipe": MODELS[4]}, "recipe must be a Recipe or a dictionary of the fields to change"),
