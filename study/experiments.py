@@ -164,6 +164,8 @@ QUEUE: tuple[Experiment, ...] = (
     trial("wild-trial-muon", "wild-trial", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
     trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", LESS),
     trial("best-trial-deeper-muon", "best-trial-deeper", "Muon for the 1x1 convolutions, rate 0.02", MUON),
+    trial("best-trial-deeper-muon-rate", "best-trial-deeper-muon", "rate 0.01 instead of 0.02", {"learning_rate": 0.01}),
+    trial("best-trial-deeper-muon-elastic", "best-trial-deeper-muon", "elastic distortion, 3 % of half the side", {"elastic": 0.03}),
     Experiment("wild-final", "finals", TWENTY, "wild-trial-muon", ALL_IMAGES),
     # Fewer parameters still: no factor and summand where a convolution follows, and another optimizer.
     Experiment("tiny-trial-base", "trials", (0,), config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
