@@ -140,7 +140,7 @@ def test_a_reading_names_the_second_guess_below_the_threshold():
     assert (sure.sure, sure.second) == (True, 1)
     assert str(sure) == f"a 7, with a probability of {100 * SURE:.0f} %"
     shares[7], shares[1] = 0.6, 0.4
-    assert str(Reading(7, tuple(shares), sure.image)) == "not sure, a 7 (60%) or a 1 (40%)"
+    assert str(Reading(7, tuple(shares), sure.image)) == "not sure, a 7 (60 %) or a 1 (40 %)"
 
 
 def test_a_mark_at_the_border_of_ruled_paper_is_no_digit(final):

@@ -217,7 +217,7 @@ function table() {
     row.append(Object.assign(document.createElement("th"), { textContent: net.name, scope: "row" }));
     row.insertCell().textContent = net.parameters.toLocaleString("en");
     for (let cell = 0; cell < 11; cell++) row.insertCell();
-    which.append(new Option(`${net.name}, ${net.parameters.toLocaleString("en")} parameters`, net.name));
+    which.append(new Option(net.name));
   }
 }
 
