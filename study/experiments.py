@@ -14,7 +14,7 @@ from utils.data import VALIDATION_IMAGES
 from utils.recipes import RECIPES, Recipe
 from utils.validation import short_repr
 
-CALIBRATES = "wild-trial-muon"  # the trial on whose held-out images `SURE` was chosen
+CALIBRATION_TRIAL = "wild-trial-muon"  # the trial on whose held-out images `SURE` was chosen
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Experiment:
 
     def keeps(self, seed: int) -> bool:
         """Whether that seed's weights are committed (.gitignore says the same, a test proves)."""
-        if self.name == CALIBRATES:
+        if self.name == CALIBRATION_TRIAL:
             return seed == 0
         return self.measure_test and not self.reference and (self.kind == "finals" or seed == 0)
 
@@ -76,7 +76,7 @@ LONGER = "a longer EMA, 0.999", {"ema_decay": 0.999}
 NARROWER = "narrower augmentation: shift 3 %, no zoom, no shear", {"translate": 0.03, "scale": 0.0, "shear": 0.0}  # fmt: skip
 # Strokes that nobody in MNIST drew: thick and thin, bent, of few pixels, pale.
 OTHER_HANDS = {"rotations": (12.0,), "translate": 0.06, "scale": 0.1, "shear": 10.0, "elastic": 0.05, "thickness": 0.8, "low_resolution": 0.4, "ink": 0.5, "calm_epochs": 5, "calm": 0.5}  # fmt: skip
-LESS = {"elastic": 0.03, "thickness": 0.5, "low_resolution": 0.25, "ink": 0.3}
+MILDER_STROKES = {"elastic": 0.03, "thickness": 0.5, "low_resolution": 0.25, "ink": 0.3}
 MUON = {"optimizer": "muon", "learning_rate": 0.02}
 ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial that became a final
 BY_ITS_CODE = {"rotations": (7.0,)}  # the original, which rotated from model 1 on
@@ -162,7 +162,7 @@ QUEUE: tuple[Experiment, ...] = (
     # For digits that others drew: the network of best-final, augmented more.
     trial("wild-trial", "best-trial-deeper", "other hands: thick, thin, bent, coarse and pale strokes", OTHER_HANDS),
     trial("wild-trial-muon", "wild-trial", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
-    trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", LESS),
+    trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", MILDER_STROKES),
     trial("best-trial-deeper-muon", "best-trial-deeper", "Muon for the 1x1 convolutions, rate 0.02", MUON),
     trial("best-trial-deeper-muon-rate", "best-trial-deeper-muon", "rate 0.01 instead of 0.02", {"learning_rate": 0.01}),
     trial("best-trial-deeper-muon-elastic", "best-trial-deeper-muon", "elastic distortion, 3 % of half the side", {"elastic": 0.03}),

@@ -37,8 +37,8 @@ from utils.validation import (
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], CoerceTuple]
 
 
-def settings_of(field: str, module: ModuleType, *names: str) -> Callable[[object], Any]:
-    """Makes what checks a config or a recipe: one of those classes, as the module has it now.
+def converter(field: str, module: ModuleType, *names: str) -> Callable[[object], Any]:
+    """Makes a function that converts to one of the named classes, as the module has them now.
 
     A notebook may have reloaded the module since the value was made, which makes other classes of
     the same names. A dictionary, as a record has it, becomes the one whose fields it names.
@@ -59,8 +59,8 @@ def settings_of(field: str, module: ModuleType, *names: str) -> Callable[[object
     return current
 
 
-as_config = settings_of("config", models, "NetworkConfig", "SeparableConfig")
-as_recipe = settings_of("recipe", recipes, "Recipe")
+as_config = converter("config", models, "NetworkConfig", "SeparableConfig")
+as_recipe = converter("recipe", recipes, "Recipe")
 
 
 @checked
