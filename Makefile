@@ -73,7 +73,7 @@ $(ENV)/site: $(ENV)/installed site/requirements.txt
 test-browser: site  ## test the site and the notebooks in a real Chromium
 	$(PY) -m pytest $(CORES) -rs tests/browser
 
-bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for five minutes
+bench: env  ## measure speed against the conventional pipeline, half an hour; QUICK=1 for eight minutes
 	$(PY) -m benchmarks $(if $(QUICK),--quick)
 	$(PY) -m tools.pages
 

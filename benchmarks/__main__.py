@@ -1,4 +1,4 @@
-"""Measure everything in one run: `make bench`, or in five minutes `make bench QUICK=1`.
+"""Measure everything in one run: `make bench`, or in eight minutes `make bench QUICK=1`.
 
 On a machine that does nothing else. Writes `benchmarks/results/KIND.json`, one file per kind of
 processor.
@@ -21,14 +21,18 @@ from study.processor import processor, processor_kind
 from utils.data import ROOT
 from utils.device import Engine, best_engine
 
+QUICK = "4", "9", "best-final"  # the last has the separable body
+
 
 def main() -> None:
     """Measure, store and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="models 4 and 9, three rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{' '.join(QUICK)} alone, three rounds"
+    )
     quick = parser.parse_args().quick
     os.environ["MNIST_DEVICE"] = "cpu"  # a GPU has a program of its own
-    results = rounds(*(((4, 9), 3) if quick else ((1, 4, 9, 10), 5)))
+    results = rounds(*((QUICK, 3) if quick else (("1", *QUICK, "10"), 5)))
     store(results)
     if not quick:
         epochs.wait_until_quiet()
@@ -37,7 +41,7 @@ def main() -> None:
     print(f"\n{report.goals_table([results])}")
 
 
-def rounds(models: tuple[int, ...], count: int) -> dict:
+def rounds(models: tuple[str, ...], count: int) -> dict:
     """Seconds of an epoch by every way, start-up and memory."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numba")}
     found = {
@@ -49,14 +53,14 @@ def rounds(models: tuple[int, ...], count: int) -> dict:
         "versions": {"python": platform.python_version()} | versions,
     }
     measured = epochs.measure(models, count)
-    found["models"] = {str(m): {"rounds": ways} | probe(m) for m, ways in measured.items()}
-    return found | {"profile": epochs.profile(9)}
+    found["models"] = {m: {"rounds": ways} | probe(m) for m, ways in measured.items()}
+    return found | {"profile": epochs.profile("9")}
 
 
 def whole_commands() -> dict:
     """Seconds of whole commands, and of a start with nothing compiled."""
     with tempfile.TemporaryDirectory() as empty:
-        cold = probe(9, NUMBA_CACHE_DIR=empty)
+        cold = probe("9", NUMBA_CACHE_DIR=empty)
     return {
         "startup_cold_s": cold["startup_s"],
         "short": commands.short_run(),
@@ -72,9 +76,9 @@ def store(results: dict) -> None:
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def probe(model: int, **environment: str) -> dict[str, float]:
+def probe(model: str, **environment: str) -> dict[str, float]:
     """Start-up and peak memory of one run in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.probe", str(model)]
+    command = [sys.executable, "-m", "benchmarks.probe", model]
     environment = os.environ | environment
     return json.loads(subprocess.check_output(command, cwd=ROOT, env=environment, text=True))
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.datasets.utils import extract_archive
 
-from models import NetworkConfig, build
+from models import Config, build
 from utils.data import CANONICAL, ROOT
 from utils.recipes import Recipe
 
@@ -44,7 +44,7 @@ def loader(train: bool, rotations: tuple[float, ...], batch_size: int, workers: 
     return DataLoader(dataset, batch_size, shuffle=train, num_workers=workers)
 
 
-def seconds_per_step(config: NetworkConfig, recipe: Recipe, workers: int, steps: int) -> float:
+def seconds_per_step(config: Config, recipe: Recipe, workers: int, steps: int) -> float:
     """Mean seconds of a training step over `steps` steps, after a few that warm up."""
     network = build(config).train()
     optimizer = torch.optim.SGD(network.parameters(), recipe.learning_rate, recipe.momentum)

@@ -16,7 +16,6 @@ import torch
 from dask.system import CPU_COUNT
 
 from benchmarks import conventional
-from models import MODELS
 from study.experiments import get_experiment
 from utils.data import load_mnist
 from utils.device import best_engine
@@ -28,38 +27,38 @@ EPOCH_IMAGES = 55_000
 BUSY = 15  # percent of the processor that other programs may use
 
 
-def train_steps(model: int, steps: int, epochs: int, precision: str | None = None) -> Trained:
-    """Train one of the ten on so many batches an epoch, on the CPU, without any evaluation.
+def train_steps(model: str, steps: int, epochs: int, precision: str | None = None) -> Trained:
+    """Train an experiment on so many batches an epoch, on the CPU, without any evaluation.
 
     The rate is constant: a schedule costs no time, but a plateau needs validation images.
     """
-    recipe, data = get_experiment(model).recipe, load_mnist()
-    recipe = replace(recipe, schedule="constant", validation=False, epochs=epochs)
+    experiment, data = get_experiment(model), load_mnist()
+    recipe = replace(experiment.recipe, schedule="constant", validation=False, epochs=epochs)
     few = replace(data, train=data.train.part(slice(steps * recipe.batch_size)))
     engine = best_engine("cpu", precision)
-    return fit(MODELS[model], recipe, few, 0, engine=engine, measure_test=False)
+    return fit(experiment.config, recipe, few, 0, engine=engine, measure_test=False)
 
 
-def our_seconds_per_step(model: int, threads: int, precision: str | None = None) -> float:
+def our_seconds_per_step(model: str, threads: int, precision: str | None = None) -> float:
     """Mean seconds of a training step in the second epoch; the first one warms up."""
     torch.set_num_threads(threads)
     return train_steps(model, STEPS, 2, precision).history[-1].seconds / STEPS
 
 
-def conventional_seconds_per_step(model: int, threads: int, workers: int = 0) -> float:
+def conventional_seconds_per_step(model: str, threads: int, workers: int = 0) -> float:
     """The same of the conventional pipeline, with so many loader workers."""
     torch.set_num_threads(threads)
-    recipe = get_experiment(model).recipe
-    return conventional.seconds_per_step(MODELS[model], recipe, workers, CONVENTIONAL_STEPS)
+    made = get_experiment(model)
+    return conventional.seconds_per_step(made.config, made.recipe, workers, CONVENTIONAL_STEPS)
 
 
-def at_once(pool: ProcessPoolExecutor, seconds_per_step, model: int, count: int) -> float:
+def at_once(pool: ProcessPoolExecutor, seconds_per_step, model: str, count: int) -> float:
     """Seconds per step and run when `count` processes of one thread train at once."""
     futures = [pool.submit(seconds_per_step, model, 1) for _ in range(count)]
     return max(future.result() for future in futures) / count
 
 
-def one_round(model: int, pool: ProcessPoolExecutor) -> dict[str, float]:
+def one_round(model: str, pool: ProcessPoolExecutor) -> dict[str, float]:
     """Seconds per epoch of every way to train the model."""
     cores, theirs, ours = CPU_COUNT, conventional_seconds_per_step, our_seconds_per_step
     seconds = {f"conventional_{n}": theirs(model, cores, n) for n in range(3)}
@@ -74,9 +73,9 @@ def one_round(model: int, pool: ProcessPoolExecutor) -> dict[str, float]:
     return {name: step * steps_per_epoch for name, step in seconds.items()}
 
 
-def measure(models: tuple[int, ...], rounds: int) -> dict[int, dict[str, list[float]]]:
+def measure(models: tuple[str, ...], rounds: int) -> dict[str, dict[str, list[float]]]:
     """All rounds of all models, interleaved: {model: {way: seconds per epoch, one per round}}."""
-    found: dict[int, dict[str, list[float]]] = {model: {} for model in models}
+    found: dict[str, dict[str, list[float]]] = {model: {} for model in models}
     with ProcessPoolExecutor(CPU_COUNT, mp_context=multiprocessing.get_context("spawn")) as pool:
         for round_ in range(rounds + 1):  # the first one compiles and fills caches
             for model in models:
@@ -109,7 +108,7 @@ KINDS = {  # of operations, by parts of the profiler's names
 }
 
 
-def profile(model: int, steps: int = 40) -> dict[str, float]:
+def profile(model: str, steps: int = 40) -> dict[str, float]:
     """Shares of a step's processor time on one thread: {kind of operation: 0..1}."""
     torch.set_num_threads(1)
     train_steps(model, 5, 1)  # warms up

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import conventional, engines, epochs, gpu, report
-from models import MODELS
+from study.experiments import EXPERIMENTS
 from utils.data import ROOT
 from utils.recipes import RECIPES
 
@@ -21,16 +21,17 @@ def test_the_conventional_pipeline_follows_the_recipe(rotations):
     images, labels = next(iter(batches))
     assert (images.shape, labels.shape) == ((128, 1, 28, 28), (128,))
     assert abs(images.mean()) < 0.1
-    assert 0 < conventional.seconds_per_step(MODELS[9], recipe, 0, steps=1) < 10
+    for name in ("9", "best-final"):
+        assert 0 < conventional.seconds_per_step(EXPERIMENTS[name].config, recipe, 0, steps=1) < 10
 
 
 def test_steps_of_ours_are_timed_and_profiled_without_evaluation(small, monkeypatch):
     monkeypatch.setattr(epochs, "load_mnist", lambda: small)
     monkeypatch.setattr(epochs, "STEPS", 3)
-    assert 0 < epochs.our_seconds_per_step(9, 1) < 10
-    run = epochs.train_steps(9, 3, 2)
+    assert 0 < epochs.our_seconds_per_step("best-final", 1) < 10
+    run = epochs.train_steps("9", 3, 2)
     assert run.confusion is run.history[-1].validation_loss is None
-    shares = epochs.profile(9, steps=4)
+    shares = epochs.profile("9", steps=4)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["convolution, backward"] > 0.05
     assert shares["batch norm, ReLU, dropout"] > 0.01
