@@ -171,9 +171,6 @@ QUEUE: tuple[Experiment, ...] = (
     # Fewer parameters still: no factor and summand where a convolution follows, and another optimizer.
     Experiment("tiny-trial-base", "trials", THREE, config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
     trial("tiny-trial-muon", "tiny-trial-base", "Muon for the 1x1 convolutions, rate 0.02", MUON),
-    trial("tiny-trial-muon-silu", "tiny-trial-muon", "SiLU instead of hard-swish", {"activation": "silu"}),
-    trial("tiny-trial-muon-late", "tiny-trial-muon", "12, 17 and 20 channels, not 17", {"channels": (12, 17, 20)}),
-    trial("tiny-trial-muon-calm", "tiny-trial-muon", "wider augmentation, a third as strong in the last 5 epochs", {**WIDER, "calm_epochs": 5}),
     # What the original bundled, taken apart: dropout and one batch norm fewer, augmentation and schedule.
     Experiment("4-dropout", "ablations", TEN, "4", {"dropout": 0.01}),
     Experiment("4-norm-fewer", "ablations", TEN, "4", {"batch_norm": MODELS[5].batch_norm}),
