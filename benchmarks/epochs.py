@@ -1,8 +1,6 @@
 """Seconds of a training epoch: conventional, one run of ours on all cores, a sweep of ours.
 
 Every way is timed once per round, one after the other, so that a ratio is taken within a round.
-The yardstick gets the same chance as ours: the best of 0, 1 and 2 loader workers, and as many
-conventional runs at once as there are cores where ours are a sweep.
 """
 
 import multiprocessing

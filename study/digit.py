@@ -55,13 +55,10 @@ class Reading(NamedTuple):
         return self.probabilities[self.digit] >= SURE
 
     def __str__(self) -> str:
+        first, second = (f"{100 * self.probabilities[d]:.0f} %" for d in (self.digit, self.second))
         if self.sure:
-            return f"a {self.digit}, with a probability of {self._percent(self.digit)}"
-        both = (f"a {digit} ({self._percent(digit)})" for digit in (self.digit, self.second))
-        return f"not sure, {' or '.join(both)}"
-
-    def _percent(self, digit: int) -> str:
-        return f"{100 * self.probabilities[digit]:.0f} %"
+            return f"{self.digit}, with a probability of {first}"
+        return f"not sure, {self.digit} ({first}) or {self.second} ({second})"
 
     __repr__ = __str__
 

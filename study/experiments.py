@@ -81,16 +81,16 @@ MUON = {"optimizer": "muon", "learning_rate": 0.02}
 ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial that became a final
 BY_ITS_CODE = {"rotations": (7.0,)}  # the original, which rotated from model 1 on
 WITH_ITS_SCHEDULE = {"rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False}
+# In the exercises, of models 1 to 10.
+TRIED = ({"learning_rate": 0.1}, {"squeeze_1": 16}, {"edges": (5, 6)}, {"batch_norm": (3, 4, 5, 6)}, {"dropout": 0.1}, {"batch_norm": EVERY_3X3}, {"middle": (20, 20)}, {"rotations": (45.0,)}, {"learning_rate": 0.01}, {"rotations": (6.9, 0.0)})  # fmt: skip
 SMALL, SIZE_16 = "small-trial-recipe", "small-trial-recipe-size-16"  # bases of many
 
 QUEUE: tuple[Experiment, ...] = (
-    # The ten.
     *(Experiment(str(model), "models", FIVE if model < 4 else TEN, config=MODELS[model],
                  recipe=RECIPES["constant"], model=model) for model in range(1, 8)),
     Experiment("8", "models", TEN, config=MODELS[8], recipe=RECIPES["rotation"], model=8),
     Experiment("9", "models", TEN, config=MODELS[9], recipe=RECIPES["plateau"], model=9),
     Experiment("10", "models", TEN, config=MODELS[10], recipe=RECIPES["plateau"], model=10),
-    # What the first search chose, on all 60,000 images.
     Experiment("9-steps", "ablations", THREE, config=MODELS[9], recipe=CHOSEN, model=9),
     Experiment("10-steps", "ablations", THREE, config=MODELS[10], recipe=CHOSEN, model=10),
     Experiment("9-short", "ablations", FIVE, "9-steps", {**LINEAR, "epochs": 10}),
@@ -115,7 +115,6 @@ QUEUE: tuple[Experiment, ...] = (
     # again. Neither adds to batches of 64, which alone are taken.
     trial("10-trial-adamw-wider-batch-64-rate", "10-trial-adamw-wider-batch-64", *FASTER),
     trial("10-trial-adamw-wider-batch-64-dropout-0", "10-trial-adamw-wider-batch-64", *NO_DROPOUT),
-    # What they chose, now measured on the test set.
     Experiment("9-final", "finals", TWENTY, config=MODELS[9], recipe=RECIPES["final"], model=9),
     Experiment("10-final", "finals", TWENTY, config=MODELS[10], recipe=RECIPES["final"], model=10),
     # A second body, for fewer parameters: rounds of its own, begun with network 10's recipe.
@@ -145,33 +144,26 @@ QUEUE: tuple[Experiment, ...] = (
     trial("small-trial-recipe-size-18-narrow", "small-trial-recipe-size-18", *NARROWER),
     trial("small-trial-recipe-size-16-narrow-turn-5", "small-trial-recipe-size-16-narrow", "rotated by up to 5 degrees, not 10", {"rotations": (5.0,)}),
     trial("small-trial-recipe-size-16-narrow-calm", "small-trial-recipe-size-16-narrow", *CALM),
-    # The fewest parameters whose lowest of the last five epochs reaches `LOWEST_OF_A_FINAL`.
     Experiment("smallest-final", "finals", TWENTY, "small-trial-recipe-size-20-calm", ALL_IMAGES),
     Experiment("best-trial-base", "trials", THREE, config=SeparableConfig((28, 32, 32), (1, 2, 2)), recipe=replace(RECIPES["final"], validation=True, held_out=10_000)),
     trial("best-trial-calm", "best-trial-base", *CALM),
     trial("best-trial-deeper", "best-trial-base", "3 blocks a size of 26 channels, not 2 of 32", {"channels": (26, 26, 26), "blocks": (1, 3, 3)}, taken=True),
-    # The highest score below 8,000 parameters.
     Experiment("best-final", "finals", TWENTY, "best-trial-deeper", ALL_IMAGES),
-    # How few epochs do with it: the rate falls over as many.
     trial("best-trial-deeper-epochs-6", "best-trial-deeper", "6 epochs", {"epochs": 6}),
     trial("best-trial-deeper-epochs-8", "best-trial-deeper", "8 epochs", {"epochs": 8}),
     trial("best-trial-deeper-epochs-10", "best-trial-deeper", "10 epochs", {"epochs": 10}),
     trial("best-trial-deeper-epochs-12", "best-trial-deeper", "12 epochs", {"epochs": 12}, taken=True),
-    # The fewest of them whose lowest of the last five epochs reaches `LOWEST_OF_A_FINAL`.
     Experiment("short-final", "finals", TWENTY, "best-trial-deeper-epochs-12", ALL_IMAGES),
-    # For digits that others drew: the network of best-final, augmented more.
     trial("wild-trial", "best-trial-deeper", "other hands: thick, thin, bent, coarse and pale strokes", OTHER_HANDS),
     trial("wild-trial-muon", "wild-trial", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
     trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", MILDER_STROKES),
-    trial("best-trial-deeper-muon", "best-trial-deeper", "Muon for the 1x1 convolutions, rate 0.02", MUON),
+    trial("best-trial-deeper-muon", "best-trial-deeper", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
     trial("best-trial-deeper-muon-rate", "best-trial-deeper-muon", "rate 0.01 instead of 0.02", {"learning_rate": 0.01}),
     trial("best-trial-deeper-muon-elastic", "best-trial-deeper-muon", "elastic distortion, 3 % of half the side", {"elastic": 0.03}),
     Experiment("wild-final", "finals", TWENTY, "wild-trial-muon", ALL_IMAGES),
     Experiment("best-final-muon", "finals", TWENTY, "best-trial-deeper-muon", ALL_IMAGES),
-    # Fewer parameters still: no factor and summand where a convolution follows, and another optimizer.
     Experiment("tiny-trial-base", "trials", THREE, config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
     trial("tiny-trial-muon", "tiny-trial-base", "Muon for the 1x1 convolutions, rate 0.02", MUON),
-    # What the original bundled, taken apart: dropout and one batch norm fewer, augmentation and schedule.
     Experiment("4-dropout", "ablations", TEN, "4", {"dropout": 0.01}),
     Experiment("4-norm-fewer", "ablations", TEN, "4", {"batch_norm": MODELS[5].batch_norm}),
     Experiment("8-warp", "ablations", TEN, "8", {"rotations": (6.9, 15.0)}),
@@ -192,16 +184,8 @@ QUEUE: tuple[Experiment, ...] = (
     Experiment("10-gates", "ablations", TEN, "10-final", {"squeeze_excitation": 4}),
     Experiment("10-wider", "ablations", TEN, "10-final", {"edges": (12, 12), "late": (10, 13)}),
     # The exercises of the notebooks ("Try it"): two epochs of one seed; and five seeds of another rate.
-    Experiment("1-try", "ablations", (0,), "1", {"learning_rate": 0.1, "epochs": 2}),
-    Experiment("2-try", "ablations", (0,), "2", {"squeeze_1": 16, "epochs": 2}),
-    Experiment("3-try", "ablations", (0,), "3", {"edges": (5, 6), "epochs": 2}),
-    Experiment("4-try", "ablations", (0,), "4", {"batch_norm": (3, 4, 5, 6), "epochs": 2}),
-    Experiment("5-try", "ablations", (0,), "5", {"dropout": 0.1, "epochs": 2}),
-    Experiment("6-try", "ablations", (0,), "6", {"batch_norm": EVERY_3X3, "epochs": 2}),
-    Experiment("7-try", "ablations", (0,), "7", {"middle": (20, 20), "epochs": 2}),
-    Experiment("8-try", "ablations", (0,), "8", {"rotations": (45.0,), "epochs": 2}),
-    Experiment("9-try", "ablations", (0,), "9", {"learning_rate": 0.01, "epochs": 2}),
-    Experiment("10-try", "ablations", (0,), "10", {"rotations": (6.9, 0.0), "epochs": 2}),
+    *(Experiment(f"{model}-try", "ablations", (0,), str(model), {**tried, "epochs": 2})
+      for model, tried in enumerate(TRIED, start=1)),
     Experiment("4-rate", "ablations", FIVE, "4", {"learning_rate": 0.02}),
     # Ideas asked for the log alone, after the finals: they choose nothing.
     trial("small-trial-recipe-size-12", SMALL, "12 channels, not 14", {"channels": (12, 12, 12)}),

@@ -134,6 +134,9 @@ class Record:
         if self.key != self.run.key(self.data_checksum, self.engine_version):
             raise ValueError("its contents have another key")
 
+    def __repr__(self) -> str:
+        return f"<{self.run.title}, {len(self.history)} epochs>"
+
     @property
     def test_accuracy(self) -> list[float]:
         """Test accuracy after each epoch, percent."""

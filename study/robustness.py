@@ -206,8 +206,8 @@ def save(found: dict[str, Measured]) -> None:
 def main() -> int:
     """Command line; returns the exit status."""
     data, stored = load_mnist(ROOT / "data"), load()  # the study's, whatever $MNIST_ROOT is
-    kept = {key: run for key, run in load_all([STUDY]).items() if run.weights_path.exists()}
-    networks = {key: run for key, run in kept.items() if run.run.measure_test}  # shut for trials
+    runs = (run for run in load_all([STUDY]).values() if run.run.measure_test)  # shut for trials
+    networks = {run.key: run for run in runs if run.weights_path.exists()}
     for key, run in networks.items():
         if key not in stored:
             stored[key] = measure(run, data)

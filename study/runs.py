@@ -159,7 +159,7 @@ def recorded(
     """The recorded runs of many experiments by name, without verifying or training any.
 
     Args:
-        names: one or more; default the ten models, and those of the finals that have run.
+        names: one or more; default those of the ten models and the finals that have run.
         folders: where to look; default `record_folders()`.
 
     Raises:
@@ -172,7 +172,7 @@ def recorded(
         keys = [run.key(checksum) for run in wanted_runs(name)]
         if records := [stored[key] for key in keys if key in stored]:
             found[name] = records
-        elif names is not None or name not in FINALS:
+        elif names is not None:
             train = f"python -m study.sweep --models {name} --store records"
             raise ValueError(f"no run of {name} is recorded; train some: {train}")
     return found

@@ -122,11 +122,10 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
             client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
             if address is None:
-                fault = f"no workers can be started here ({first_line(_root(error))})"
-                remedy = (
-                    "they need open files (see ulimit -n) and room in /dev/shm; runs() needs none"
-                )
-                raise ClusterError(f"{fault}; {remedy}") from None
+                raise ClusterError(
+                    f"no workers can be started here ({first_line(_root(error))}); they need open "
+                    "files (see ulimit -n) and room in /dev/shm; runs() needs none"
+                ) from None
             raise ClusterError(
                 f"no Dask scheduler answers at {address} ({first_line(error)}); start one with "
                 "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"

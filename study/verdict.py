@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         "experiment         seed  parameters  epochs  train %  test %  worst of last five  brief"
     )
     print(*map(as_text, found), sep="\n")
-    print(f"\n{len(found)} records hold; {looked}")
+    print(f"\nrecords that hold: {len(found)}; {looked}")
     return bool(strangers)
 
 

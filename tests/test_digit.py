@@ -138,9 +138,9 @@ def test_a_reading_names_the_second_guess_below_the_threshold():
     shares[7], shares[1] = SURE, 1 - SURE
     sure = Reading(7, tuple(shares), torch.zeros(28, 28))
     assert (sure.sure, sure.second) == (True, 1)
-    assert str(sure) == f"a 7, with a probability of {100 * SURE:.0f} %"
+    assert str(sure) == f"7, with a probability of {100 * SURE:.0f} %"
     shares[7], shares[1] = 0.6, 0.4
-    assert str(Reading(7, tuple(shares), sure.image)) == "not sure, a 7 (60 %) or a 1 (40 %)"
+    assert str(Reading(7, tuple(shares), sure.image)) == "not sure, 7 (60 %) or 1 (40 %)"
 
 
 def test_a_mark_at_the_border_of_ruled_paper_is_no_digit(final):

@@ -70,7 +70,7 @@ def test_its_examples_run(small_root, tmp_path):
     environment = os.environ | {"MNIST_ROOT": str(small_root), "MNIST_RUNS": str(tmp_path)}
     del environment["MNIST_RECORDS"]
     for code, variables, expected in (
-        (lines, os.environ, r"^It reads a 4, with a probability of \d"),
+        (lines, os.environ, r"^It reads 4, with a probability of \d"),
         (example, environment, r"^\d+ parameters, \d"),
     ):
         command = [sys.executable, "-c", code]

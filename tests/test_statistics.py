@@ -126,7 +126,7 @@ def test_verdict_prints_every_committed_test_figure_once(capsys):
     committed = [record for record in load_all([STUDY]).values() if record.run.measure_test]
     assert verdict_command.main(["--records", str(STUDY)]) == 0
     *rows, _, last = capsys.readouterr().out.splitlines()[3:]
-    assert last == f"{len(committed)} records hold; weights were not looked at: --verify does"
+    assert last == f"records that hold: {len(committed)}; weights were not looked at: --verify does"
     assert len(rows) == len(committed)
     for row, record in zip(rows, committed, strict=True):
         held = verdict(record)

@@ -103,8 +103,9 @@ def networks(folder: Path, test: Split) -> None:
     The digits are two of each class, and the one that most finals get wrong.
     """
     listed, wrong = [], torch.zeros(len(test), dtype=torch.int64)
-    names = dict.fromkeys([FIRST, *FINALS, *reversed(MODELS)])
-    for name, (run, *_) in recorded(names, [STUDY]).items():
+    found = recorded(folders=[STUDY])
+    for name in dict.fromkeys([FIRST, *filter(found.get, FINALS), *map(str, reversed(MODELS))]):
+        run = found[name][0]
         stages = export(run, folder / f"{name}.onnx")
         # Of the evidence, in the image: the first pixel, and how many lie between two places.
         places = (0, 4) if isinstance(run.run.config, SeparableConfig) else (8, 2)

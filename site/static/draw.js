@@ -107,7 +107,7 @@ function look(net, input, output, digit) {
     const map = output[stage], [, maps, height, width] = map.dims;
     const figure = byId("maps").children[place] ?? byId("maps").appendChild(document.createElement("figure"));
     if (!figure.firstChild) figure.append(document.createElement("figcaption"), document.createElement("canvas"));
-    figure.firstChild.textContent = `${words}: ${maps} of ${height}x${width}`;
+    figure.firstChild.textContent = `${words}: ${maps} maps of ${height}x${width}`;
     paint(figure.lastChild, map.data, height, width, { maps, columns: 4 });
     figure.lastChild.style.width = "8rem";
     return figure;
