@@ -1,6 +1,7 @@
 """Figures of records: curves, spreads, effects."""
 
 import math
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
@@ -82,7 +83,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     shares = {name: met[name] / len(models[name]) for name in models}
     best = [name for name in models if shares[name] == max(shares.values())]
     if any(met.values()):
-        title += f", most often those of {' and '.join(best)}"
+        title += f", most often those of {', '.join(best)}"
     alt = "Test accuracy in the last five epochs of every run, by experiment, "
     figure, axes = sized(8, 4.2, title, alt + f"against {TARGET_ACCURACY} %")
     sizes = {runs[0].parameters < PARAMETER_LIMIT for runs in models.values()}
@@ -99,7 +100,7 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
         ends, style = (column - 0.35, column + 0.35), {"color": VERMILION, "lw": 2, "zorder": 4}
         mean = axes.hlines(final_test(runs).mean, *ends, **style)
     target_line(axes, TARGET_ACCURACY)
-    names = [f"{name}\n{runs[0].parameters:,}" for name, runs in models.items()]
+    names = [f"{fill(name, 12)}\n{runs[0].parameters:,}" for name, runs in models.items()]
     axes.set_xticks(range(len(models)), names, fontsize=9, rotation=45 if len(models) > 9 else 0)
     axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
     axes.set_xlim(-0.5, len(models) - 0.5)

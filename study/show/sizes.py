@@ -45,10 +45,9 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
             with_interval(axis, interval, size, BLUE, across=False)
         if not _near(*place):  # neighbours have their names below and above
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
-        elif name[0].isdigit():  # networks of the ten
-            part.annotate(name, place, (-6, -4), ha="right", **NOTE)
-        elif sizes.count(size) > 1:
-            part.annotate(name, place, (6, -4), **NOTE)
+        elif name[0].isdigit() or sizes.count(size) > 1:  # of one size: on both sides in turn
+            side = -1 if name[0].isdigit() or index % 2 == 0 else 1
+            part.annotate(name, place, (6 * side, -4), ha="right" if side < 0 else "left", **NOTE)
         else:
             part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
     whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
