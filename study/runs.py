@@ -125,15 +125,14 @@ def _train(run: Run, data: Dataset) -> Record:
     print(f"training {run.title}, {epochs}", flush=True)
     callbacks = {
         "report": lambda row: print(epoch_line(row), flush=True),
-        "expect": lambda seconds: print(f"this takes about {rounded(seconds)}", flush=True),
+        "expect": lambda seconds: print(f"this takes about {_rounded(seconds)}", flush=True),
     }
     record = train(run, data, runs_folder(), **callbacks)
     print(f"trained in {record.seconds:.0f} s and stored")
     return record
 
 
-def rounded(seconds: float) -> str:
-    """A duration in minutes, or in seconds where that is short."""
+def _rounded(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds > 100 else f"{max(seconds, 1):.0f} s"
 
 

@@ -27,7 +27,7 @@ from models import MODELS
 from study.commands import INTERRUPTS, status
 from study.experiments import EXPERIMENTS
 from study.records import Record, Run
-from study.runs import rounded, wanted_runs
+from study.runs import wanted_runs
 from study.store import RecordError, check_writable, computed, load_all, runs_folder, save
 from utils.data import Dataset, load_mnist
 from utils.device import ENGINE_VERSION
@@ -201,7 +201,7 @@ def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Ru
     # A task, not scattered: these are computed again where the only worker that has them dies.
     images = client.submit(_itself, data, pure=False)
     futures = {
-        client.submit(_train_on_worker, run, images, place == 0, pure=False, priority=-place): run
+        client.submit(_train_on_worker, run, images, pure=False, priority=-place): run
         for place, run in enumerate(todo)
     }
     ended = threading.Event()
@@ -231,13 +231,10 @@ def _itself(data: Dataset) -> Dataset:
     return data
 
 
-def _train_on_worker(run: Run, data: Dataset, first: bool) -> Made:
-    def expect(seconds: float) -> None:
-        print(f"{run.title} takes about {rounded(seconds)}", flush=True)
-
+def _train_on_worker(run: Run, data: Dataset) -> Made:
     torch.set_num_threads(1)
     try:
-        return computed(run, data, **({"expect": expect} if first else {}))
+        return computed(run, data)
     except Exception as error:  # one run's failure, whatever it is, leaves the others running
         return f"{run.title}: {first_line(error)}"
 
