@@ -221,10 +221,11 @@ def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Ru
 def _watch(client: Client, ended: threading.Event) -> None:
     """Say in a line when no worker is left, each time."""
     alone = False
-    while not ended.wait(PATIENCE):
-        before, alone = alone, not client.nthreads()
-        if alone and not before:
-            print("no worker is left: start some, and the sweep goes on", file=sys.stderr)
+    with contextlib.suppress(Exception):  # of a client that an interrupt closes
+        while not ended.wait(PATIENCE):
+            before, alone = alone, not client.nthreads()
+            if alone and not before:
+                print("no worker is left: start some, and the sweep goes on", file=sys.stderr)
 
 
 def _itself(data: Dataset) -> Dataset:
