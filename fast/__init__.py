@@ -70,28 +70,23 @@ def fuse(network: nn.Module) -> nn.Module:
 
 
 def _fuse_stage(stage: nn.Sequential, layers) -> None:
-    names = list(stage._modules)
-    for index, name in enumerate(names):
-        layer = stage._modules[name]
+    for index in range(len(stage)):
+        layer, p, activation = stage[index], 0.0, nn.Identity()
         if type(layer) is nn.BatchNorm2d:
-            after = stage._modules[names[index + 1]] if index + 1 < len(names) else None
-            if type(after) not in layers.KINDS:
-                stage._modules[name] = layers.BatchNormAct2d.of(layer, 0.0, nn.Identity())
-                continue
-            p = _take_dropout(stage, names, index + 2)
-            stage._modules[names[index + 1]] = nn.Identity()
-            stage._modules[name] = layers.BatchNormAct2d.of(layer, p, after)
+            if index + 1 < len(stage) and type(stage[index + 1]) in layers.KINDS:
+                p, activation = _take_dropout(stage, index + 2), stage[index + 1]
+                stage[index + 1] = nn.Identity()
+            stage[index] = layers.BatchNormAct2d.of(layer, p, activation)
         elif type(layer) is nn.ReLU:
-            stage._modules[name] = layers.ReLUDropout(_take_dropout(stage, names, index + 1))
+            stage[index] = layers.ReLUDropout(_take_dropout(stage, index + 1))
 
 
-def _take_dropout(stage: nn.Sequential, names: list[str], index: int) -> float:
+def _take_dropout(stage: nn.Sequential, index: int) -> float:
     """Take the dropout at that place out of the stage; returns its probability, 0 if none."""
-    if index >= len(names) or type(stage._modules[names[index]]) is not nn.Dropout:
+    if index >= len(stage) or type(stage[index]) is not nn.Dropout:
         return 0.0
-    p = stage._modules[names[index]].p
-    stage._modules[names[index]] = nn.Identity()
-    return p
+    dropout, stage[index] = stage[index], nn.Identity()
+    return dropout.p
 
 
 def augmented_batch(

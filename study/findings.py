@@ -153,7 +153,7 @@ FINDINGS = (
     Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
     Finding("wild-final-brief", None, "wild-final's lowest of the last five epochs is at the brief's accuracy on average", ("wild-final",), _lowest, ">", TARGET_ACCURACY),
     *(Finding(f"{name}-goal", None, f"{name} ends at {goal:.2f} % or more on average, the plan's goal", (name,), _test, ">", goal) for name, goal in BEST_GOALS.items()),
-    Finding("best-final-muon-gain", None, "Muon, with what the trials took beside it, raises best-final's test accuracy", ("best-final-muon", "best-final"), _test, ">"),
+    Finding("best-final-muon-gain", None, "best-final-muon tests better than best-final, which has AdamW", ("best-final-muon", "best-final"), _test, ">"),
     Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),
     # "I tried to implement a Squeeze-and-Excitation network"; the original's nets have no gates
     Finding("10-gates", None, "gates (Squeeze-and-Excitation) are worth more than the same parameters spent on channels", ("10-gates", "10-wider"), _test, ">"),

@@ -13,7 +13,8 @@ import torch
 
 from models import MODELS, build
 from study.records import Record, Run, count_parameters
-from study.store import load, save, train, weights_checksum
+from study.runs import recorded
+from study.store import STUDY, load, save, train, weights_checksum
 from tools.small_mnist import subset, write_idx
 from utils.data import ROOT, Dataset, load_mnist
 from utils.device import ENGINE_VERSION, Engine
@@ -26,8 +27,13 @@ torch.set_num_threads(1)  # subsets this small gain nothing from more
 def python(*arguments: str, cwd: Path = ROOT, **variables) -> subprocess.CompletedProcess:
     """Run Python in the project's folder; a variable that is None is not in its environment."""
     env = {name: str(value) for name, value in (os.environ | variables).items() if value}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    options = {"cwd": cwd, "env": env, "capture_output": True, "text": True, "timeout": 900}
+    return subprocess.run([sys.executable, *arguments], **options)
+
+
+def of_study(name: str | int) -> list[Record]:
+    """The committed runs of an experiment."""
+    return recorded(name, [STUDY])[str(name)]
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +53,17 @@ def small_root(small, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("small-mnist")
     write_idx(root / "MNIST" / "raw", small)
     return root
+
+
+@pytest.fixture(scope="session")
+def final() -> list[Record]:
+    return of_study("9-final")
+
+
+@pytest.fixture(scope="session")
+def found() -> dict[str, list[Record]]:
+    """Committed runs to show, by experiment."""
+    return recorded(["1", "3", "4", "6", "9", "9-final", "10"], [STUDY])
 
 
 QUICK = Recipe(learning_rate=0.05, batch_size=100, epochs=2)

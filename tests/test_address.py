@@ -1,10 +1,9 @@
 import shutil
-import subprocess
-import sys
 
 import nbformat
 import pytest
 
+from tests.conftest import python
 from tools.address import stamp
 from utils.data import ROOT
 
@@ -65,7 +64,6 @@ def test_a_bad_address_is_one_line_and_changes_nothing(project, address):
     with pytest.raises(ValueError, match="the address must look like"):
         stamp(address, project)
     assert contents(project) == before
-    command = [sys.executable, "-m", "tools.address", address]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = python("-m", "tools.address", address)
     line = f"the address must look like https://github.com/OWNER/NAME, not {address}\n"
     assert (ended.returncode, ended.stderr) == (1, line)

@@ -1,15 +1,12 @@
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from benchmarks import conventional, engines, epochs, gpu, report
 from study.experiments import EXPERIMENTS
-from utils.data import ROOT
+from tests.conftest import python
 from utils.recipes import RECIPES
 
 
@@ -38,9 +35,7 @@ def test_steps_of_ours_are_timed_and_profiled_without_evaluation(small, monkeypa
 
 
 def test_the_probe_reports_start_up_and_memory(small_root):
-    command = [sys.executable, "-m", "benchmarks.probe", "4"]
-    environment = os.environ | {"MNIST_ROOT": str(small_root)}
-    found = json.loads(subprocess.check_output(command, cwd=ROOT, env=environment, text=True))
+    found = json.loads(python("-m", "benchmarks.probe", "4", MNIST_ROOT=small_root).stdout)
     assert set(found) == {"startup_s", "peak_mb"}
     assert found["startup_s"] > 0
     assert 100 < found["peak_mb"] < 5_000

@@ -9,23 +9,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from sklearn.datasets import load_digits
 
 from study.digit import SURE, PictureError, Reading, as_mnist, read_digit
-from study.runs import recorded
 from study.show import lesson
-from study.store import STUDY, load_network
+from study.store import load_network
+from tests.conftest import of_study
 from utils.augmentation import normalise
 from utils.evaluation import accuracy, confusion_matrix, predict, raw_pixels
 
 DEJAVU = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-
-
-@pytest.fixture(scope="module")
-def final():
-    return recorded(["9-final"], [STUDY])["9-final"][0]
-
-
-@pytest.fixture(scope="module")
-def wild():
-    return recorded(["wild-final"], [STUDY])["wild-final"][0]
 
 
 def test_a_digit_of_mnist_stays_what_it_is(mnist):
@@ -58,64 +48,54 @@ def photo(image: torch.Tensor, seed: int, light_on_dark: bool) -> Image.Image:
 
 def test_photos_are_read(mnist, final):
     photos = (photo(mnist.test.images[i], i, light_on_dark=bool(i % 2)) for i in range(40))
-    answers = [read_digit(each, final).digit for each in photos]
+    answers = [read_digit(each, final[0]).digit for each in photos]
     assert answers == mnist.test.labels[:40].tolist()
 
 
-def stroke(image: torch.Tensor, kind: str) -> Image.Image:
-    """A digit of 300 pixels, white on black, drawn as other hands and other pens would."""
+STROKES = {  # a digit of 300 pixels, white on black, as other hands and other pens would draw it
+    "plain": lambda d: d,
+    "thick": lambda d: d.filter(ImageFilter.MaxFilter(19)),
+    "thin": lambda d: d.filter(ImageFilter.MinFilter(9)),
+    "slanted": lambda d: d.transform(d.size, Image.Transform.AFFINE, (1, 0.25, -37, 0, 1, 0)),
+    "rotated": lambda d: d.rotate(12, Image.Resampling.BICUBIC),
+    "blurred": lambda d: d.filter(ImageFilter.GaussianBlur(9)),
+    "coarse": lambda d: d.resize((14, 14), Image.Resampling.BOX).resize((300, 300)),
+    "wide": lambda d: d.resize((400, 300)),
+}
+Y, X = numpy.mgrid[0:1:450j, 0:1:500j]
+PAPERS = {  # how light a page of 500 x 450 pixels is
+    "white": 0.95 + 0 * X,
+    "shaded": 0.9 - 0.35 * X - 0.1 * Y,
+    "ruled": 0.95 - 0.3 * (abs(numpy.sin(20 * Y)) < 0.06),
+    "vignetted": 0.95 - 0.8 * ((X - 0.5) ** 2 + (Y - 0.5) ** 2),
+    "dark": 0.95 + 0 * X,
+}
+
+
+def page(image: torch.Tensor, stroke: str, paper: str) -> Image.Image:
+    """The digit on a page, with the grain of a camera."""
     large = Image.fromarray(image.numpy()).resize((300, 300), Image.Resampling.BICUBIC)
-    match kind:
-        case "thick":
-            return large.filter(ImageFilter.MaxFilter(19))
-        case "thin":
-            return large.filter(ImageFilter.MinFilter(9))
-        case "slanted":
-            return large.transform(large.size, Image.Transform.AFFINE, (1, 0.25, -37, 0, 1, 0))
-        case "rotated":
-            return large.rotate(12, Image.Resampling.BICUBIC)
-        case "blurred":
-            return large.filter(ImageFilter.GaussianBlur(9))
-        case "coarse":
-            return large.resize((14, 14), Image.Resampling.BOX).resize((300, 300))
-        case "wide":
-            return large.resize((400, 300))
-    return large
-
-
-def page(digit: Image.Image, paper: str) -> Image.Image:
-    """The digit on a page of 500 x 450 pixels, with the grain of a camera."""
     ink = Image.new("L", (500, 450))
-    ink.paste(digit, (60, 90))
-    y, x = numpy.mgrid[0:1:450j, 0:1:500j]
-    light = {
-        "white": 0.95 + 0 * x,
-        "shaded": 0.9 - 0.35 * x - 0.1 * y,
-        "ruled": 0.95 - 0.3 * (abs(numpy.sin(20 * y)) < 0.06),
-        "vignetted": 0.95 - 0.8 * ((x - 0.5) ** 2 + (y - 0.5) ** 2),
-        "dark": 0.95 + 0 * x,
-    }[paper]
-    grain = numpy.random.default_rng(0).normal(0, 0.015, x.shape)
-    grey = numpy.clip(light * (1 - 0.8 * numpy.asarray(ink) / 255) + grain, 0, 1)
+    ink.paste(STROKES[stroke](large), (60, 90))
+    grain = numpy.random.default_rng(0).normal(0, 0.015, X.shape)
+    grey = numpy.clip(PAPERS[paper] * (1 - 0.8 * numpy.asarray(ink) / 255) + grain, 0, 1)
     return Image.fromarray(((1 - grey if paper == "dark" else grey) * 255).astype("uint8"))
 
 
-STROKES = "plain", "thick", "thin", "slanted", "rotated", "blurred", "coarse", "wide"
-PAPERS = "white", "shaded", "ruled", "vignetted", "dark"
-
-
-def test_of_forty_kinds_of_pictures_all_but_one_are_read_or_called_not_sure(mnist, wild):
+def test_of_forty_kinds_of_pictures_all_but_one_are_read_or_called_not_sure(mnist):
+    wild = of_study("wild-final")[0]
     kinds, wrong = [(stroke, paper) for stroke in STROKES for paper in PAPERS], []
     for index, (how, paper) in enumerate(kinds, start=100):
-        reading = read_digit(page(stroke(mnist.test.images[index], how), paper), wild)
+        reading = read_digit(page(mnist.test.images[index], how, paper), wild)
         if reading.sure and reading.digit != mnist.test.labels[index]:
             wrong.append((how, paper, int(mnist.test.labels[index]), str(reading)))
     assert len(kinds) == 40
     assert len(wrong) <= 1, wrong
 
 
-def test_what_is_no_digit_is_mostly_refused_or_not_sure(wild):
+def test_what_is_no_digit_is_mostly_refused_or_not_sure():
     """Letters that look like no digit, and scribbles."""
+    wild = of_study("wild-final")[0]
     random, unsure = numpy.random.default_rng(0), []
     for index in range(60):
         picture = Image.new("L", (300, 300), 255)
@@ -148,13 +128,13 @@ def test_a_mark_at_the_border_of_ruled_paper_is_no_digit(final):
     paper[20::25] = 0.2
     paper[50:58, :2] = 0.2
     with contextlib.suppress(PictureError):
-        read_digit(paper, final)
+        read_digit(paper, final[0])
 
 
 def test_other_peoples_digits_are_read_once_prepared(final):
     found = load_digits()
     images = torch.stack([as_mnist(image) for image in found.images[:600]])
-    answers = predict(load_network(final), images, final.statistics)
+    answers = predict(load_network(final[0]), images, final[0].statistics)
     assert accuracy(confusion_matrix(answers, torch.from_numpy(found.target[:600]))) >= 95
 
 
@@ -162,7 +142,7 @@ def test_other_peoples_digits_are_read_once_prepared(final):
 def test_a_drawing_on_a_transparent_ground(final, ink):
     drawing = numpy.zeros((200, 200, 4), numpy.uint8)
     drawing[40:160, 95:110] = (ink, ink, ink, 255)
-    assert read_digit(Image.fromarray(drawing), final).digit == 1
+    assert read_digit(Image.fromarray(drawing), final[0]).digit == 1
 
 
 def test_a_path_a_float_and_a_colour_picture_are_one(tmp_path, mnist):
@@ -211,15 +191,16 @@ def test_what_is_no_picture_of_a_digit_is_one_line(picture, message):
 
 
 def test_in_a_notebook_a_bad_picture_is_a_printed_line(final, capsys):
-    assert lesson.show_digit("no/such.png", final) is None
+    assert lesson.show_digit("no/such.png", final[0]) is None
     assert capsys.readouterr().out.startswith("there is no picture no/such.png")
 
 
 def test_predict_mends_what_it_can(mnist, final):
-    images, network = mnist.test.images[:50], load_network(final)
-    expected = network(normalise(images[:, None].float() / 255, final.statistics)).detach()
+    images, network = mnist.test.images[:50], load_network(final[0])
+    statistics = final[0].statistics
+    expected = network(normalise(images[:, None].float() / 255, statistics)).detach()
     for form in (images, images.numpy(), images[:, None], images.float() / 255, images.long()):
-        found = predict(network.train(), form, final.statistics)  # which leaves training mode
+        found = predict(network.train(), form, statistics)  # which leaves training mode
         assert torch.allclose(found, expected, atol=1e-5)
     assert raw_pixels(images > 127).max() == 255  # True is full ink
 

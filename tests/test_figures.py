@@ -15,9 +15,8 @@ from models import MODELS, SeparableConfig, build
 from study import findings, robustness, statistics
 from study.digit import read_digit
 from study.published import PUBLIC
-from study.runs import recorded
 from study.show import diagrams, look, pictures, plots, sizes
-from study.store import STUDY, load_network
+from study.store import load_network
 from tests.test_statistics import altered
 from utils.augmentation import apply_affine, sample_affine
 from utils.data import Split
@@ -26,11 +25,6 @@ from utils.recipes import RECIPES
 
 PIXELS = 0.13, 0.31  # statistics for networks that are not trained
 pyplot.style.use("dark_background")  # as a user might have it
-
-
-@pytest.fixture(scope="module")
-def found():
-    return recorded(["1", "3", "4", "6", "9", "9-final", "10"], [STUDY])
 
 
 def check(figure):

@@ -9,18 +9,7 @@ from study.findings import FINDINGS, Finding, judge
 from study.runs import recorded
 from study.statistics import final_test
 from study.store import STUDY
-from tests.test_statistics import with_accuracies
-
-
-@pytest.fixture(scope="module")
-def record():
-    return recorded(["4"], [STUDY])["4"][0]
-
-
-def group(record, accuracies):
-    """Made-up runs that end at these test accuracies, one a seed."""
-    return [with_accuracies(record, [value], seed=seed) for seed, value in enumerate(accuracies)]
-
+from tests.test_statistics import ending
 
 ABOVE = Finding("x", 4, "a is above b", ("a", "b"), final_test, ">")
 BELOW = Finding("y", 4, "ends below 99.4", ("a",), final_test, "<", 99.4)
@@ -42,13 +31,13 @@ LOW, HIGH = [99.0, 99.02, 98.98, 99.01], [99.2, 99.21, 99.19, 99.2]
         (replace(BELOW, side=">"), LOW, None, "not held"),
     ],
 )
-def test_every_outcome_occurs(record, finding, a, b, outcome):
-    groups = [group(record, accuracies) for accuracies in (a, b) if accuracies]
+def test_every_outcome_occurs(finding, a, b, outcome):
+    groups = [ending(accuracies) for accuracies in (a, b) if accuracies]
     assert judge(finding, groups).outcome == outcome
 
 
-def test_the_fragile_case_is_one_for_leaving_a_seed_out(record):
-    groups = [group(record, FRAGILE), group(record, [99.0, 99.0, 99.0])]
+def test_the_fragile_case_is_one_for_leaving_a_seed_out():
+    groups = [ending(FRAGILE), ending([99.0, 99.0, 99.0])]
     assert PAIRED.beyond(PAIRED.effect(groups)) == 1
 
 

@@ -2,8 +2,6 @@
 
 import html
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -13,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_output
 
 from study.findings import sentences
 from study.runs import recorded
+from tests.conftest import python
 from utils.data import ROOT
 
 STEPS = {"1_skeleton": [1, 2, 3], "2_efficiency": [4, 5, 6, 7], "3_augmentation_lr": [8, 9, 10]}
@@ -127,8 +126,7 @@ def test_the_lints_find_what_nbval_ignores():
 def test_a_wrong_figure_in_a_notebook_fails_and_nothing_else_does():
     """Each control's set-up cell passes; the other fails for one number, put wrong on purpose."""
     options = ["--nbval", "-p", "no:cacheprovider", "-o", "addopts=", "-v", "-rN"]
-    command = [sys.executable, "-m", "pytest", *options, *map(str, CONTROLS)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    result = python("-m", "pytest", *options, *map(str, CONTROLS))
     assert result.returncode == 1, result.stdout + result.stderr
     verdicts = re.findall(r"/(\w+)::ipynb::Cell (\d+) (PASSED|FAILED)", result.stdout)
     names = ("wrong_accuracy", "wrong_parameter_count")
@@ -154,8 +152,7 @@ def set_up(folder: Path, before: str = "", address: str = "") -> str:
         except Exception as error:
             print(*error._render_traceback_())
     """
-    command = [sys.executable, "-c", script, source]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return python("-c", script, source, cwd=folder).stdout
 
 
 def test_the_project_is_found_or_one_line_says_what_to_do(tmp_path):

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 from matplotlib import pyplot
@@ -12,6 +11,7 @@ from PIL import Image
 
 from study.runs import recorded
 from study.store import STUDY
+from tests.conftest import python
 from tools import pages
 from utils.data import ROOT
 
@@ -67,14 +67,12 @@ def test_no_accuracy_is_typed_outside_the_generated_blocks():
 def test_its_examples_run(small_root, tmp_path):
     lines, example = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(lines.splitlines()) == 6
-    environment = os.environ | {"MNIST_ROOT": str(small_root), "MNIST_RUNS": str(tmp_path)}
-    del environment["MNIST_RECORDS"]
+    own = {"MNIST_ROOT": small_root, "MNIST_RUNS": tmp_path, "MNIST_RECORDS": None}
     for code, variables, expected in (
-        (lines, os.environ, r"^It reads 4, with a probability of \d"),
-        (example, environment, r"^\d+ parameters, \d"),
+        (lines, {}, r"^It reads 4, with a probability of \d"),
+        (example, own, r"^\d+ parameters, \d"),
     ):
-        command = [sys.executable, "-c", code]
-        result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+        result = python("-c", code, **variables)
         assert re.search(expected, result.stdout, re.MULTILINE), result.stderr
     assert len(list(tmp_path.glob("variations/9-varied-*/seed-00.json"))) == 1
 

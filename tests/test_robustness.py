@@ -5,13 +5,8 @@ import torch
 
 from study import robustness
 from study.robustness import BINS, CONDITIONS, Measured, measure, rotated, shifted
-from study.runs import recorded
 from study.store import STUDY, load, load_all
-
-
-@pytest.fixture(scope="module")
-def final():
-    return recorded(["9-final"], [STUDY])["9-final"]
+from tests.conftest import of_study
 
 
 def missed(run) -> int:
@@ -48,7 +43,7 @@ def test_what_is_no_longer_kept_leaves_the_file(tmp_path, monkeypatch):
 
 
 def test_a_users_run_is_measured_and_one_without_weights_is_one_line(tmp_path, monkeypatch):
-    run, without = recorded(["1"], [STUDY])["1"][:2]
+    run, without, *_ = of_study(1)
     with pytest.raises(ValueError, match="no weights of 1 are kept"):
         robustness.recorded_answers([without])
     for path in (run.path, run.weights_path):

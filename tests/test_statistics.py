@@ -9,9 +9,9 @@ from study import statistics as study
 from study import verdict as verdict_command
 from study.commands import status
 from study.records import dumps
-from study.runs import recorded
 from study.statistics import Interval, Spread, difference, share_interval, spread, verdict
 from study.store import STUDY, load, load_all
+from tests.conftest import of_study
 
 
 def altered(record, **fields):
@@ -22,16 +22,17 @@ def altered(record, **fields):
     return changed
 
 
-def with_accuracies(record, last, parameters=7_000, seed=0):
-    """The record with its last test accuracies, its size and its seed replaced."""
+def with_accuracies(last, parameters=7_000, seed=0):
+    """A run of model 7 with its last test accuracies, its size and its seed replaced."""
+    record = of_study(7)[0]
     rows = [replace(record.history[-1], test_accuracy=accuracy) for accuracy in last]
     history, run = (*record.history[: -len(last)], *rows), replace(record.run, seed=seed)
     return altered(record, run=run, history=history, parameters=parameters)
 
 
-@pytest.fixture(scope="module")
-def record():
-    return recorded(["7"], [STUDY])["7"][0]
+def ending(accuracies):
+    """Made-up runs that end at these test accuracies, one a seed."""
+    return [with_accuracies([value], seed=seed) for seed, value in enumerate(accuracies)]
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,13 @@ def record():
         ([99.0] * 16, 8_000, ["accuracy", "epochs", "size"]),
     ],
 )
-def test_verdict(record, last, parameters, missing):
-    held = verdict(with_accuracies(record, last, parameters))
+def test_verdict(last, parameters, missing):
+    held = verdict(with_accuracies(last, parameters))
     assert (held.met, held.missing) == (not missing, missing)
 
 
-def test_figures_are_those_of_the_final_epoch(record):
-    run = with_accuracies(record, [99.9, 99.9, 99.9, 99.9, 99.0])
+def test_figures_are_those_of_the_final_epoch():
+    run = with_accuracies([99.9, 99.9, 99.9, 99.9, 99.0])
     train = run.history[-1].train_accuracy
     expected = {
         "final_test": 99.0, "final_train": train, "final_gap": train - 99.0, "late_range": 0.9,
@@ -59,7 +60,7 @@ def test_figures_are_those_of_the_final_epoch(record):
     }  # fmt: skip
     found = {name: getattr(study, name)([run]).mean for name in expected}
     assert found == pytest.approx(expected)
-    good = with_accuracies(record, [99.5] * 5)
+    good = with_accuracies([99.5] * 5)
     assert study.runs_meeting_brief([good, run, good]) == 2
 
 
@@ -75,12 +76,8 @@ def test_spread_carries_every_value():
         spread([])
 
 
-def final(record, values):
-    return [with_accuracies(record, [value]) for value in values]
-
-
-def test_difference_is_welch_s_interval_by_hand(record):
-    change = difference(final(record, [99.25, 99.35]), final(record, [99.0, 99.1]))
+def test_difference_is_welch_s_interval_by_hand():
+    change = difference(ending([99.25, 99.35]), ending([99.0, 99.1]))
     # Both variances are 0.005: the error is sqrt(0.005/2 + 0.005/2), on 2 degrees of freedom.
     half = 4.302653 * 0.005**0.5
     expected = 0.25, 0.25 - half, 0.25 + half
@@ -89,10 +86,10 @@ def test_difference_is_welch_s_interval_by_hand(record):
     assert str(change) == "+0.25 points (95 % interval -0.05 to +0.55)"
 
 
-def test_difference_agrees_with_scipy_on_unequal_spreads(record):
+def test_difference_agrees_with_scipy_on_unequal_spreads():
     a, b = [99.3, 99.5, 99.4, 99.1, 99.6], [99.0, 99.01, 99.02]
     for after, before, clear in ((a, b, True), (b, a, True), (a, a, False)):
-        change = difference(final(record, after), final(record, before))
+        change = difference(ending(after), ending(before))
         test = stats.ttest_ind(after, before, equal_var=False)
         assert (change.low, change.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
         assert change.clear == (test.pvalue < 0.05) == clear
@@ -103,14 +100,14 @@ def test_an_interval_shows_on_which_side_of_zero_it_ends():
     assert str(Interval(0.0, -0.05, 0.05)) == "+0.00 points (95 % interval -0.05 to +0.05)"
 
 
-def test_difference_needs_two_seeds_and_stands_equal_ones(record):
-    one, two = final(record, [99.1]), final(record, [99.1, 99.2])
+def test_difference_needs_two_seeds_and_stands_equal_ones():
+    one, two = ending([99.1]), ending([99.1, 99.2])
     for after, before in ((one, two), (two, one), (one, one)):
         with pytest.raises(ValueError, match="two seeds or more of each experiment"):
             difference(after, before)
     with pytest.raises(ValueError, match="on different data, and cannot be compared"):
         difference(two, [altered(run, data_checksum="0") for run in two])
-    alike = difference(final(record, [99.5, 99.5]), final(record, [99.0, 99.0]))
+    alike = difference(ending([99.5, 99.5]), ending([99.0, 99.0]))
     assert (alike.value, alike.low, alike.high) == (0.5, 0.5, 0.5)
 
 

@@ -3,6 +3,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy
 import pytest
@@ -124,10 +125,8 @@ def test_a_run_that_does_not_end_says_so_and_stores_nothing(small, tmp_path, mon
 
 
 def test_a_full_disk_after_training_is_one_line(make_record, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
     with pytest.raises(RecordError, match=r"cannot store .*\(No space left on device\); make room"):
         make_record()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]

@@ -9,6 +9,8 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -21,21 +23,18 @@ from study.records import Run
 from study.store import load_all, load_network, train
 from study.sweep import ClusterError, main
 from study.sweep import sweep as run_sweep
-from tests.conftest import QUICK, subset, write_idx
+from tests.conftest import QUICK, python, subset, write_idx
 from utils.data import ROOT
 
+# Ctrl-C works, also where a shell has it ignored.
+HEARD = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
-def command(root, store, *options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "study.sweep", "--store", str(store), *options],
-        cwd=ROOT,
-        env={**os.environ, "MNIST_ROOT": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # and Ctrl-C works, also where a shell has it ignored:
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+
+def command(root, store, *options, before=HEARD):
+    sweeping = [sys.executable, "-m", "study.sweep", "--store", str(store), *options]
+    own = {"cwd": ROOT, "env": os.environ | {"MNIST_ROOT": str(root)}, "start_new_session": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(sweeping, preexec_fn=before, **own, **pipes)
 
 
 def complaints(errors: str) -> list[str]:
@@ -103,38 +102,29 @@ def test_what_a_sweep_cannot_use_is_one_line(
 
 
 def test_why_no_worker_can_start_is_one_line(small_root, tmp_path):
-    script = """
+    path = tmp_path / "unguarded.py"
+    path.write_text(f"""
 from pathlib import Path
 from study.runs import wanted_runs
 from study.sweep import sweep
-sweep(wanted_runs(4, 0), Path("STORE"))
-"""
-    path = tmp_path / "unguarded.py"
-    path.write_text(script.replace("STORE", str(tmp_path / "store")))
-    sweeping = [sys.executable, "-m", "study.sweep", "--models", "4", "--store", str(tmp_path)]
-    own = os.environ | {"MNIST_ROOT": str(small_root), "PYTHONPATH": str(ROOT)}
-    options = {"env": own, "cwd": ROOT, "capture_output": True, "text": True, "timeout": 120}
-    done = subprocess.run([sys.executable, str(path)], **options)
+sweep(wanted_runs(4, 0), Path({str(tmp_path / "store")!r}))
+""")
+    done = python(str(path), MNIST_ROOT=small_root, PYTHONPATH=ROOT)
     assert f"every worker would run {path} itself: call sweep() there under" in done.stderr
-    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))  # noqa: E731
-    done = subprocess.run(sweeping, preexec_fn=few, **options)
-    (line,) = complaints(done.stderr)
+    few = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (24, 24))
+    process = command(small_root, tmp_path, "--models", "4", before=few)
+    (line,) = complaints(process.communicate(timeout=120)[1])
     assert line.startswith("no workers can be started here ([Errno 24] Too many open files); they")
 
 
 @pytest.mark.parametrize("runs", [1, 3])
 def test_there_are_never_more_workers_than_runs(small_root, tmp_path, monkeypatch, runs):
     monkeypatch.setenv("MNIST_ROOT", str(small_root))
-    asked = []
-
-    def connected(address, workers):
-        asked.append(workers)
-        raise ClusterError
-
+    connected = Mock(side_effect=ClusterError)
     monkeypatch.setattr(sweep_module, "connected", connected)
     with pytest.raises(ClusterError):
         run_sweep([Run("4-quick", MODELS[4], QUICK, seed) for seed in range(runs)], tmp_path, 2)
-    assert asked == [min(runs, 2)]
+    connected.assert_called_once_with(None, min(runs, 2))
 
 
 @pytest.fixture(scope="module")
@@ -284,17 +274,9 @@ def test_a_killed_sweep_leaves_no_worker_and_goes_on(longer_root, tmp_path):
 
 
 def test_that_no_worker_is_left_is_said_once(monkeypatch, capsys):
-    class Lonely:
-        answers = iter([{"tcp://a": 1}, {}, {}, {"tcp://b": 1}, {}])
-
-        def nthreads(self):
-            found = next(self.answers, None)
-            if found is None:
-                ended.set()
-            return found
-
-    ended = threading.Event()
+    client = Mock()
+    client.nthreads.side_effect = [{"tcp://a": 1}, {}, {}, {"tcp://b": 1}, {}, OSError("closed")]
     monkeypatch.setattr(sweep_module, "PATIENCE", 0.01)
-    sweep_module._watch(Lonely(), ended)
+    sweep_module._watch(client, threading.Event())
     line = "no worker is left: start some, and the sweep goes on"
     assert capsys.readouterr().err.splitlines() == [line, line]

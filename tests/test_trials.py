@@ -10,26 +10,22 @@ from study.statistics import runs_meeting_brief
 from study.store import STUDY
 from study.thresholds import GAIN, LOWEST_OF_A_FINAL, MAX_EPOCHS
 from study.trials import outcome, outcomes, score
+from tests.conftest import of_study
 from tools.pages import goals_table, performance_log
 
 
 def test_a_score_is_the_held_out_accuracy_of_the_last_five_epochs():
-    (record, *_) = recorded(["9-search-steps"], [STUDY])["9-search-steps"]
+    record = of_study("9-search-steps")[0]
     assert record.test_accuracy == [None] * 15
     last = [row.validation_accuracy for row in record.history[-5:]]
     assert score(record) == pytest.approx(sum(last) / 5)
 
 
-def test_the_lowest_is_that_of_the_last_five_epochs():
+def test_an_outcome_is_paired_by_seed_and_has_the_lowest_of_the_last_five_epochs():
     found = outcome("10-trial-wider")
-    records = recorded(["10-trial-wider"], [STUDY])["10-trial-wider"]
-    last = [[row.validation_accuracy for row in r.history[-5:]] for r in records]
+    own, base = of_study("10-trial-wider"), of_study("10-trial-base")
+    last = [[row.validation_accuracy for row in r.history[-5:]] for r in own]
     assert found.lowest == pytest.approx(sum(map(min, last)) / len(last))
-
-
-def test_an_outcome_is_paired_by_seed():
-    found = outcome("10-trial-wider")
-    own, base = recorded(["10-trial-wider", "10-trial-base"], [STUDY]).values()
     assert [r.run.seed for r in own] == [r.run.seed for r in base] == [0, 1, 2]
     assert found.gain.values == tuple(map(operator.sub, map(score, own), map(score, base)))
     assert found.effect.low <= found.gain.mean <= found.effect.high
@@ -60,18 +56,22 @@ def test_the_goals_are_held_against_what_was_reached():
         assert reached.startswith(f"{count} of 20 (")
         assert met == ("yes" if count >= 19 else "no")
     assert rows[2][2].startswith(f"{small.lowest:.3f} % at {small.parameters:,}, ")
-    forged = {"9-final": recorded(["1"], [STUDY])["1"]}
+    forged = {"9-final": of_study(1)}
     assert " | no |" in goals_table(forged).splitlines()[2]
 
 
-def test_the_smallest_network_is_the_fewest_parameters_that_keep_to_the_threshold():
-    names = [found.name for found in outcomes()
-             if found.name.startswith("small-") and found.lowest >= LOWEST_OF_A_FINAL]  # fmt: skip
-    chosen = EXPERIMENTS[min(names, key=lambda name: outcome(name).parameters)]
-    final = EXPERIMENTS["smallest-final"]
+@pytest.mark.parametrize(
+    ("name", "prefix", "size"),
+    [
+        ("smallest-final", "small-", lambda found: found.parameters),
+        ("short-final", "best-trial-deeper-epochs-", lambda f: EXPERIMENTS[f.name].recipe.epochs),
+    ],
+)
+def test_the_smallest_and_the_shortest_are_the_least_that_keep_to_the_threshold(name, prefix, size):
+    enough = [found for found in outcomes(prefix) if found.lowest >= LOWEST_OF_A_FINAL]
+    final, chosen = EXPERIMENTS[name], EXPERIMENTS[min(enough, key=size).name]
     assert final.config == chosen.config
-    searched = replace(chosen.recipe, validation=False, held_out=final.recipe.held_out)
-    assert final.recipe == searched
+    assert final.recipe == replace(chosen.recipe, validation=False, held_out=final.recipe.held_out)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,6 @@ def test_the_best_network_is_that_of_the_highest_score(final, optimizer):
     chosen, made = EXPERIMENTS[max(scores, key=scores.get)], EXPERIMENTS[final]
     assert made.config == chosen.config
     assert made.recipe == replace(chosen.recipe, validation=False, held_out=made.recipe.held_out)
-
-
-def test_the_shortest_training_is_the_fewest_epochs_that_keep_to_the_threshold():
-    tried = outcomes("best-trial-deeper-epochs-")
-    enough = [found.name for found in tried if found.lowest >= LOWEST_OF_A_FINAL]
-    chosen = min((EXPERIMENTS[name] for name in enough), key=lambda e: e.recipe.epochs)
-    final = EXPERIMENTS["short-final"]
-    assert final.config == chosen.config
-    assert final.recipe == replace(chosen.recipe, validation=False, held_out=final.recipe.held_out)
 
 
 def test_what_was_taken_gained_enough_by_the_rule():

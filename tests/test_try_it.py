@@ -10,6 +10,7 @@ from study.runs import recorded
 from study.show import lesson
 from study.show.plots import position_in_band
 from study.store import STUDY
+from tests.conftest import of_study
 from utils.data import ROOT
 
 AGAIN = {  # what a cell has, as recorded, and what a reader may change it to
@@ -34,8 +35,7 @@ def test_every_model_has_one():
 
 def test_the_answers_say_what_was_recorded():
     for model in range(1, 11):
-        (mine,) = recorded([f"{model}-try"], [STUDY])[f"{model}-try"]
-        others = recorded([model], [STUDY])[str(model)]
+        (mine,), others = map(of_study, (f"{model}-try", model))
         assert "within" in position_in_band(mine, others), model  # as each answer says
         train = [run.train_accuracy[1] for run in others]
         low, high = mine.train_accuracy[1] < min(train), mine.train_accuracy[1] > max(train)

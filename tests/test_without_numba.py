@@ -1,15 +1,13 @@
 """Where Numba is missing, cannot compile or cannot cache, training goes on without it."""
 
-import os
-import subprocess
-import sys
+import functools
+from unittest.mock import Mock
 
 import numpy as np
-import pytest
 
 import fast
 from fast import kernels
-from utils.data import ROOT
+from tests.conftest import python
 from utils.device import best_engine
 
 WITHOUT_NUMBA = """
@@ -20,12 +18,9 @@ import models
 from study import statistics as analysis, runs, trials
 from utils import data, recipes, training
 from study.show import look, plots, tables
+from tools.small_mnist import subset
 torch.set_num_threads(1)
-mnist = data.load_mnist()
-small = data.Dataset(
-    data.Split(mnist.train.images[:600], mnist.train.labels[:600]),
-    data.Split(mnist.test.images[:200], mnist.test.labels[:200]), "ab",
-)
+small = subset(data.load_mnist(), 600, 200)
 recipe = recipes.Recipe(learning_rate=0.05, batch_size=16, epochs=3, schedule="linear")
 run = training.fit(models.MODELS[9], recipe, small, 0)
 print(run.engine.fused, run.history[-1].test_accuracy)
@@ -33,9 +28,7 @@ print(run.engine.fused, run.history[-1].test_accuracy)
 
 
 def test_without_numba_everything_works_and_one_line_says_so():
-    environment = os.environ | {"MPLBACKEND": "agg"}
-    command = [sys.executable, "-c", WITHOUT_NUMBA]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    run = python("-c", WITHOUT_NUMBA, MPLBACKEND="agg")
     assert run.returncode == 0, run.stderr
     fused, test_accuracy = run.stdout.split()
     assert fused == "False"
@@ -45,18 +38,10 @@ def test_without_numba_everything_works_and_one_line_says_so():
     assert line.startswith("Numba cannot be used here (ModuleNotFoundError: ")
 
 
-@pytest.fixture
-def unprobed():
-    fast.usable.cache_clear()
-    yield
-    fast.usable.cache_clear()
-
-
-def test_numba_that_cannot_compile_is_said_once(unprobed, monkeypatch, capsys):
-    def broken(*_):
-        raise OSError("no compiler\nand a second line")
-
+def test_numba_that_cannot_compile_is_said_once(monkeypatch, capsys):
+    broken = Mock(side_effect=OSError("no compiler\nand a second line"))
     monkeypatch.setattr("fast.layers.ReLUDropout.forward", broken)
+    monkeypatch.setattr(fast, "usable", functools.cache(fast.usable.__wrapped__))  # not probed yet
     assert not fast.usable()
     assert not best_engine("cpu").fused
     (line,) = capsys.readouterr().err.splitlines()
@@ -64,10 +49,8 @@ def test_numba_that_cannot_compile_is_said_once(unprobed, monkeypatch, capsys):
 
 
 def test_numba_that_cannot_cache_compiles_all_the_same(monkeypatch):
-    def nowhere(function):
-        raise RuntimeError("cannot cache function: no locator available for file 'x'")
-
-    monkeypatch.setattr(kernels, "Cache", nowhere)
+    nowhere = RuntimeError("cannot cache function: no locator available for file 'x'")
+    monkeypatch.setattr(kernels, "Cache", Mock(side_effect=nowhere))
     double = kernels.compiled(lambda x: 2 * x)
     assert double(np.float32(4)) == 8
     assert double.signatures  # compiled, not merely called
@@ -85,9 +68,7 @@ COMPILED = """if True:
 
 def test_compiling_is_said_once_and_a_damaged_cache_is_compiled_anew(tmp_path):
     def run(**more) -> tuple[str, str]:
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)} | more
-        command, options = [sys.executable, "-c", COMPILED], {"capture_output": True, "text": True}
-        done = subprocess.run(command, cwd=ROOT, env=environment, **options)
+        done = python("-c", COMPILED, NUMBA_CACHE_DIR=tmp_path, **more)
         return done.stdout.strip(), done.stderr
 
     assert run() == ("0", "compiling the fast layers, once: it takes up to a minute\n")

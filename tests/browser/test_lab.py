@@ -25,13 +25,9 @@ def lab(project):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root",
                "--IdentityProvider.token=", "--expose-app-in-browser"]  # fmt: skip
-    process = subprocess.Popen(
-        command,
-        cwd=project,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MNIST_")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=project, env=own, **silent)
     base, deadline = f"http://127.0.0.1:{port}/lab", time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         try:
