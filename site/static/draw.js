@@ -97,6 +97,7 @@ function say(net, shares, digit) {
 /** What one network saw, the evidence in it, and the maps of its stages one after another. */
 function look(net, input, output, digit) {
   paint(seen, input, 28, 28);
+  byId("evidence").disabled = !output.evidence; // where the head does not pool, there is none
   if (output.evidence && byId("evidence").checked) {
     const [, , height, width] = output.evidence.dims, canvas = document.createElement("canvas");
     paint(canvas, output.evidence.data, height, width, { signed: true, first: digit });

@@ -84,6 +84,13 @@ def test_no_internal_link_is_broken_and_no_path_of_this_machine_named():
             assert str(ROOT) not in path.read_text(encoding="utf-8", errors="ignore"), path
 
 
+def test_opened_as_a_file_the_page_says_that_it_needs_a_server(browser):
+    page = browser.new_page()
+    page.goto((SITE / "draw.html").as_uri())
+    assert "Start a server" in page.inner_text("#answer")
+    page.close()
+
+
 def answers(page, act, *arguments) -> list[list[str]]:
     """The table of answers after something was done to the page."""
     before = page.evaluate("window.answered")
@@ -224,6 +231,9 @@ def test_the_evidence_is_laid_over_the_digit_and_can_be_taken_away(draw, mnist):
     plain = torch.tensor(draw.evaluate(script)).view(28, 28, 4)
     assert (plain[..., 0] == plain[..., 2]).all()
     answers(draw, draw.click, "#evidence")
+    answers(draw, draw.select_option, "#which", "1")
+    assert draw.is_disabled("#evidence")  # model 1 does not pool
+    answers(draw, draw.select_option, "#which", "wild-final")
 
 
 def test_clear_while_the_networks_answer_leaves_no_answer(draw, mnist):
