@@ -160,6 +160,8 @@ QUEUE: tuple[Experiment, ...] = (
     trial("best-trial-deeper-muon", "best-trial-deeper", "Muon for the 1x1 convolutions, rate 0.02", MUON, taken=True),
     trial("best-trial-deeper-muon-rate", "best-trial-deeper-muon", "rate 0.01 instead of 0.02", {"learning_rate": 0.01}),
     trial("best-trial-deeper-muon-elastic", "best-trial-deeper-muon", "elastic distortion, 3 % of half the side", {"elastic": 0.03}),
+    trial("short-trial-muon-10", "best-trial-deeper-muon", "10 epochs", {"epochs": 10}),
+    trial("short-trial-muon-8", "best-trial-deeper-muon", "8 epochs", {"epochs": 8}),
     trial("wild-milder-late", "wild-trial-muon-weaker", "24, 28 and 28 channels, not 26, paid for by inner factors and summands", {"channels": (24, 28, 28), "inner_affine": False}),
     trial("wild-milder-rate", "wild-trial-muon-weaker", "rate 0.03 instead of 0.02", {"learning_rate": 0.03}),
     Experiment("wild-final", "finals", TWENTY, "wild-trial-muon", ALL_IMAGES),
