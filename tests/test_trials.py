@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from study import trials
-from study.experiments import EXPERIMENTS, TRIALS
+from study.experiments import ALL_IMAGES, EXPERIMENTS, TRIALS
 from study.runs import recorded
 from study.statistics import runs_meeting_brief
 from study.store import STUDY
@@ -60,46 +60,35 @@ def test_the_goals_are_held_against_what_was_reached():
     assert " | no |" in goals_table(forged).splitlines()[2]
 
 
-@pytest.mark.parametrize(
-    ("name", "prefix", "size"),
-    [
-        ("smallest-final", "small-", lambda found: found.parameters),
-        ("short-final", "best-trial-deeper-epochs-", lambda f: EXPERIMENTS[f.name].recipe.epochs),
-    ],
-)
-def test_the_smallest_and_the_shortest_are_the_least_that_keep_to_the_threshold(name, prefix, size):
-    enough = [found for found in outcomes(prefix) if found.lowest >= LOWEST_OF_A_FINAL]
-    final, chosen = EXPERIMENTS[name], EXPERIMENTS[min(enough, key=size).name]
-    assert final.config == chosen.config
-    assert final.recipe == replace(chosen.recipe, validation=False, held_out=final.recipe.held_out)
+def _of_highest_score(*prefixes: str, optimizer: str = "muon") -> str:
+    """The trial that the plan's rule chooses; runs of fewer epochs came after *best-final*'s."""
+    made = [EXPERIMENTS[found.name] for found in outcomes() if found.name.startswith(prefixes)]
+    rivals = {e.name for e in made if e.recipe.epochs == MAX_EPOCHS}
+    rivals = {name for name in rivals if EXPERIMENTS[name].recipe.optimizer == optimizer}
+    return max((found.score, found.name) for found in outcomes() if found.name in rivals)[1]
 
 
-@pytest.mark.parametrize(
-    ("final", "optimizer"), [("best-final", "adamw"), ("best-final-muon", "muon")]
-)
-def test_the_best_network_is_that_of_the_highest_score(final, optimizer):
-    scores = {
-        found.name: found.score
-        for found in outcomes()
-        if found.name.startswith(("best-", "wild-trial-muon"))
-        and EXPERIMENTS[found.name].recipe.epochs == MAX_EPOCHS  # shorter ones came after its runs
-        and EXPERIMENTS[found.name].recipe.optimizer == optimizer
+def _of_least(measure, *prefixes: str) -> str:
+    """The trial with the least of a measure among those that keep to the plan's threshold."""
+    enough = [found for found in outcomes() if found.lowest >= LOWEST_OF_A_FINAL]
+    return min((e for e in enough if e.name.startswith(prefixes)), key=measure).name
+
+
+def _epochs(found) -> int:
+    return EXPERIMENTS[found.name].recipe.epochs
+
+
+def test_each_final_is_what_the_plans_rule_chooses():
+    chosen = {
+        "smallest-final": _of_least(lambda found: found.parameters, "small-"),
+        "short-final": _of_least(_epochs, "best-trial-deeper-epochs-"),
+        "short-final-muon": _of_least(_epochs, "short-trial-muon"),
+        "best-final": _of_highest_score("best-", optimizer="adamw"),
+        "best-final-muon": _of_highest_score("best-", "wild-trial-muon"),
+        "wild-final-milder": _of_highest_score("wild-trial-muon-weaker", "wild-milder-"),
+        "tiny-final": _of_highest_score("tiny-trial-muon"),
     }
-    chosen, made = EXPERIMENTS[max(scores, key=scores.get)], EXPERIMENTS[final]
-    assert made.config == chosen.config
-    assert made.recipe == replace(chosen.recipe, validation=False, held_out=made.recipe.held_out)
-
-
-def test_what_was_taken_gained_enough_by_the_rule():
-    taken = [name for name, trial in TRIALS.items() if trial.taken and name.startswith("10-")]
-    assert len(taken) >= 4
-    for name in taken:
-        assert outcome(name).gain.mean >= GAIN, name
-
-
-def test_a_base_comes_before_its_trials_and_gains_nothing():
-    base, first, *_ = outcomes("10-trial-")
-    assert base.name == EXPERIMENTS[first.name].base == "10-trial-base"
-    assert str(base) == ""
-    assert str(first).startswith(("+", "-"))
-    assert performance_log().splitlines()[2].startswith("| the base | 6,022 |")
+    for name, base in chosen.items():
+        final, trial = EXPERIMENTS[name], EXPERIMENTS[base]
+        assert (final.base, final.config) == (base, trial.config)
+        assert final.recipe == replace(trial.recipe, **ALL_IMAGES)
