@@ -111,7 +111,9 @@ def _grey(picture: Picture) -> numpy.ndarray:
         if picture.mode[0] not in "IF":  # those have more than 8 bits, which Pillow would clip
             # Converted first, because Pillow would reduce pictures of bits without averaging.
             picture = picture.convert("RGBA" if picture.has_transparency_data else "L")
-            picture.thumbnail((WORKING_SIDE, WORKING_SIDE))
+            scale = min(1, WORKING_SIDE / max(picture.size))
+            size = [max(1, round(side * scale)) for side in picture.size]
+            picture = picture.resize(size, Image.Resampling.BICUBIC)
     array = numpy.asarray(picture.detach().cpu() if isinstance(picture, Tensor) else picture)
     if array.ndim == 3 and array.shape[0] == 1 and array.shape[2] > 4:
         array = array[0]
@@ -137,9 +139,7 @@ def _opened(path: Path) -> Image.Image:
         return picture
     except (FileNotFoundError, NotADirectoryError):
         message = f"there is no picture {path}; give the path of a file"
-    except Image.DecompressionBombError:
-        message = f"{path} is too large a picture; shrink it"
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = first_line(error)
         message = f"{path} cannot be read as a picture ({reason}); save it as PNG or JPEG"
     raise PictureError(message)
@@ -170,20 +170,22 @@ def _ink(grey: numpy.ndarray) -> numpy.ndarray:
     mean = around(grey)
     std = numpy.sqrt(numpy.maximum(around(grey**2) - mean**2, 0))
     mask = grey <= mean - (1 - std / max(std.max(), 1e-9)) * (mean - grey.min()) / 2 + 1e-6
-    paper = 1.0 - ndimage.binary_dilation(mask, iterations=reach)
+    strokes = _without_lines(mask)
+    lines = ndimage.binary_dilation(mask & ~strokes) & ~strokes
+    paper = 1.0 - (ndimage.binary_dilation(strokes, iterations=reach) | lines)
     ink = around(grey * paper) / numpy.maximum(around(paper), 1e-9) - grey
-    most, noise = ink[mask].max(), 1.4826 * numpy.median(abs(ink[~mask | mask.all()]))
+    most, noise = ink[strokes].max(), 1.4826 * numpy.median(abs(ink[~mask | mask.all()]))
     step = max(1, side // 25)  # pixels: within it the edge of a stroke rises, no soft shadow does
     steepest = max(abs(g[step:] - g[:-step]).max(initial=0) for g in (grey, grey.T))
     if most < max(LEAST_CONTRAST, 6 * noise) or steepest < most / 2:
         raise PictureError("the picture is empty: nothing stands out from its background")
-    ink = numpy.clip((ink - 4 * noise) / (most - 4 * noise), 0, 1)
-    return numpy.where(_digit(ink, mask & (ink > 0.2), reach), ink, 0)
+    ink = numpy.clip((ink - 4 * noise) / (most - 4 * noise), 0, 1) * ~lines
+    return numpy.where(_digit(ink, strokes & (ink > 0.2), reach), ink, 0)
 
 
 def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray:
-    """The strokes of the one digit, wider by `reach`; without specks, lines and shadows."""
-    labels, count = ndimage.label(_without_lines(mask), numpy.ones((3, 3)))
+    """The strokes of the one digit, wider by `reach`; without specks and shadows."""
+    labels, count = ndimage.label(mask, numpy.ones((3, 3)))
     every, areas = range(1, count + 1), numpy.bincount(labels.ravel())
     peaks, boxes = ndimage.maximum(ink, labels, every), ndimage.find_objects(labels)
     across = [any(s == slice(0, n) for s, n in zip(box, mask.shape, strict=True)) for box in boxes]
@@ -195,18 +197,20 @@ def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray
         cuts = (strokes[part] if axis else strokes[:, part[0]] for part in parts)
         heights = [numpy.ptp(numpy.flatnonzero(cut.any(1))) + 1 for cut in cuts]
         if (digits := sum(height > 0.6 * max(heights) for height in heights)) > 1:
-            raise PictureError(f"the picture shows {digits} digits; crop it to one")
+            raise PictureError(f"the picture shows {digits} digits; keep one alone")
     return ndimage.binary_dilation(strokes, iterations=reach)
 
 
 def _without_lines(mask: numpy.ndarray) -> numpy.ndarray:
     """The mask without lines of ruled or squared paper: thin, and across the whole picture."""
-    kept, thick = mask.copy(), min(mask.shape) // 40 + 1  # pixels
+    kept, thick, widest = mask.copy(), min(mask.shape) // 40 + 1, 0  # pixels
     for axis, lines in ((1, kept), (0, kept.T)):
         full = mask.mean(axis) > 0.9
-        lines[full & ~ndimage.binary_opening(full, numpy.ones(thick))] = False
+        thin = full & ~ndimage.binary_opening(full, numpy.ones(thick))
+        lines[thin] = False
+        widest = max(widest, *numpy.bincount(ndimage.label(thin)[0])[1:], 0)
     changed = kept.any() and (kept != mask).any()
-    return kept | ndimage.binary_closing(kept, iterations=thick) if changed else mask
+    return kept | ndimage.binary_closing(kept, iterations=widest // 2 + 1) if changed else mask
 
 
 def _centred(small: numpy.ndarray) -> numpy.ndarray:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from study import statistics as stats
-from study.experiments import kind_of
+from study.experiments import EXPERIMENTS, kind_of
 from study.published import PUBLISHED
 from study.records import Record
 from study.runs import recorded
 from study.statistics import Interval, Spread, difference, mean_interval
 from study.store import STUDY
-from study.thresholds import BEST_GOALS, FEWEST_SEEDS, TARGET_ACCURACY
+from study.thresholds import BEST_GOALS, TARGET_ACCURACY
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,13 @@ def judge(finding: Finding, records: list[list[Record]]) -> Judged:
 
 
 def _enough(*names: str) -> list[list[Record]]:
-    """The recorded runs of each experiment; an empty list if one of them has too few seeds."""
+    """The recorded runs of each experiment; an empty list if one of them lacks a seed."""
     try:
         groups = list(recorded(names, [STUDY]).values())
     except ValueError:  # none is recorded
         return []
-    return groups if min(map(len, groups)) >= FEWEST_SEEDS else []
+    planned = (len(EXPERIMENTS[name].seeds) for name in names)
+    return groups if list(map(len, groups)) == list(planned) else []
 
 
 def findings(model: int | None = None) -> list[Judged]:

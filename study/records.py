@@ -135,7 +135,7 @@ class Record:
             raise ValueError("its contents have another key")
 
     def __repr__(self) -> str:
-        return f"<{self.run.title}, {len(self.history)} epochs>"
+        return f"<{self.run.title}, epochs: {len(self.history)}>"
 
     @property
     def test_accuracy(self) -> list[float]:

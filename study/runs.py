@@ -158,7 +158,8 @@ def recorded(
     """The recorded runs of many experiments by name, without verifying or training any.
 
     Args:
-        names: one or more; default those of the ten models and the finals that have run.
+        names: one or more; default those of the ten models that have run, and the finals of which
+            all seeds have.
         folders: where to look; default `record_folders()`.
 
     Raises:
@@ -169,7 +170,8 @@ def recorded(
     checksum, stored, found = load_mnist().checksum, load_all(folders), {}
     for name in map(str, names or (*MODELS, *FINALS)):
         keys = [run.key(checksum) for run in wanted_runs(name)]
-        if records := [stored[key] for key in keys if key in stored]:
+        records = [stored[key] for key in keys if key in stored]
+        if records and (names or name not in FINALS or len(records) == len(keys)):
             found[name] = records
         elif names is not None:
             train = f"python -m study.sweep --models {name} --store records"

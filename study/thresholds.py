@@ -10,7 +10,6 @@ PARAMETER_LIMIT = 8_000  # fewer than
 GAIN = 0.02  # points of held-out accuracy, from which on an idea is taken
 # Percent: of the last five epochs, averaged over seeds, what a network needs to become a final.
 LOWEST_OF_A_FINAL = 99.45
-FEWEST_SEEDS = 3  # of each experiment that a finding is about
 BEST_GOALS = {"best-final": 99.70, "best-final-muon": 99.65, "wild-final-milder": 99.65}  # percent
 OTHERS_GOAL = 98.5  # percent of scikit-learn's digits, read by wild-final on average
 RUNS_GOAL = 19  # of 20 runs that meet the brief

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from study import findings
-from study.experiments import get_experiment, kind_of
+from study.experiments import EXPERIMENTS, get_experiment, kind_of
 from study.findings import FINDINGS, Finding, judge
 from study.runs import recorded
 from study.statistics import final_test
@@ -41,10 +41,11 @@ def test_the_fragile_case_is_one_for_leaving_a_seed_out():
     assert PAIRED.beyond(PAIRED.effect(groups)) == 1
 
 
-def test_an_experiment_of_too_few_seeds_decides_nothing(monkeypatch):
+def test_an_experiment_that_lacks_a_seed_decides_nothing(monkeypatch):
     found = findings.findings(1)
     assert min(judged.n for judged in found) == 5
-    monkeypatch.setattr(findings, "FEWEST_SEEDS", 6)
+    one = EXPERIMENTS["1"]
+    monkeypatch.setitem(EXPERIMENTS, "1", replace(one, seeds=(*one.seeds, 99)))
     assert findings.findings(1) == []
 
 

@@ -17,7 +17,7 @@ LIMITS = {  # lines at most
     "fast": 780,
     "utils study fast": 5_200,
     "tests": 4_750,
-    "tools benchmarks site": 2_200,
+    "tools benchmarks site": 2_230,
 }
 
 

@@ -82,13 +82,28 @@ def test_each_final_is_what_the_plans_rule_chooses():
     chosen = {
         "smallest-final": _of_least(lambda found: found.parameters, "small-"),
         "short-final": _of_least(_epochs, "best-trial-deeper-epochs-"),
-        "short-final-muon": _of_least(_epochs, "short-trial-muon"),
         "best-final": _of_highest_score("best-", optimizer="adamw"),
         "best-final-muon": _of_highest_score("best-", "wild-trial-muon"),
         "wild-final-milder": _of_highest_score("wild-trial-muon-weaker", "wild-milder-"),
-        "tiny-final": _of_highest_score("tiny-trial-muon"),
     }
     for name, base in chosen.items():
         final, trial = EXPERIMENTS[name], EXPERIMENTS[base]
         assert (final.base, final.config) == (base, trial.config)
         assert final.recipe == replace(trial.recipe, **ALL_IMAGES)
+    missed = outcomes("short-trial-muon")  # so there is no shorter final
+    assert [found.lowest < LOWEST_OF_A_FINAL for found in missed] == [True, True]
+
+
+def test_what_was_taken_gained_enough_by_the_rule():
+    taken = [name for name, trial in TRIALS.items() if trial.taken and name.startswith("10-")]
+    assert len(taken) >= 4
+    for name in taken:
+        assert outcome(name).gain.mean >= GAIN, name
+
+
+def test_a_base_comes_before_its_trials_and_gains_nothing():
+    base, first, *_ = outcomes("10-trial-")
+    assert base.name == EXPERIMENTS[first.name].base == "10-trial-base"
+    assert str(base) == ""
+    assert str(first).startswith(("+", "-"))
+    assert performance_log().splitlines()[2].startswith("| the base | 6,022 |")

@@ -161,7 +161,7 @@ async function photo(file) {
     forget(`the picture has ${image.width}x${image.height} pixels; shrink it, or crop it to the digit`);
     return;
   }
-  const scale = Math.min(1, WORKING_SIDE / Math.max(image.width, image.height));
+  const scale = Math.min(1, 4 * WORKING_SIDE / Math.max(image.width, image.height)); // the rest by prepare(), as in Python
   const width = Math.max(1, Math.round(image.width * scale)), height = Math.max(1, Math.round(image.height * scale));
   const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";

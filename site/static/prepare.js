@@ -69,21 +69,25 @@ function runs(line, gap = 1) {
 /** The mask without lines of ruled or squared paper: thin, and across the whole picture. */
 function withoutLines(mask, height, width) {
   const kept = mask.slice(), thick = Math.floor(Math.min(height, width) / 40) + 1;
+  let widest = 0;
   for (const [lines, line, length, step] of [[height, width, width, 1], [width, 1, height, width]]) {
     const places = (n) => Array.from({ length }, (_, k) => n * line + k * step);
     const full = Array.from({ length: lines }, (_, n) => places(n).filter((i) => mask[i]).length > 0.9 * length);
     for (const [start, end] of runs(full))
-      if (end - start < thick) for (let n = start; n < end; n++) for (const i of places(n)) kept[i] = 0;
+      if (end - start < thick) {
+        widest = Math.max(widest, end - start);
+        for (let n = start; n < end; n++) for (const i of places(n)) kept[i] = 0;
+      }
   }
   if (!kept.some(Boolean) || kept.every((value, i) => value === mask[i])) return mask;
-  return spread(spread(kept, height, width, thick), height, width, thick, false).map((value, i) => value || kept[i]);
+  const steps = (widest >> 1) + 1;
+  return spread(spread(kept, height, width, steps), height, width, steps, false).map((value, i) => value || kept[i]);
 }
 
 /** [start, end] of all true values of a line together; [-1, 0] if there is none. */
 const extent = (line) => [line.indexOf(true), line.lastIndexOf(true) + 1];
 
-function digitMask(ink, given, height, width, reach) {
-  const mask = withoutLines(given, height, width);
+function digitMask(ink, mask, height, width, reach) {
   const labels = new Int32Array(mask.length), boxes = [];
   for (let start = 0; start < mask.length; start++) {
     if (!mask[start] || labels[start]) continue;
@@ -114,7 +118,7 @@ function digitMask(ink, given, height, width, reach) {
   for (const parts of [beside, above]) {
     const heights = parts.map(([start, end]) => end - start);
     const digits = heights.filter((each) => each > 0.6 * Math.max(...heights)).length;
-    if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; crop it to one`);
+    if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; keep one alone`);
   }
   return spread(strokes, height, width, reach);
 }
@@ -128,18 +132,20 @@ function inkOf(values, height, width) {
   const mean = blurred(grey), square = blurred(grey.map((value) => value ** 2));
   const std = square.map((value, i) => Math.sqrt(Math.max(value - mean[i] ** 2, 0))), largest = Math.max(most(std), 1e-9);
   const mask = Uint8Array.from(grey, (value, i) => +(value <= mean[i] - (1 - std[i] / largest) * (mean[i] - darkest) / 2 + 1e-6));
-  const paper = Float64Array.from(spread(mask, height, width, reach), (value) => 1 - value), share = blurred(paper);
+  const strokes = withoutLines(mask, height, width), removed = mask.map((value, i) => +(value && !strokes[i]));
+  const lines = spread(removed, height, width, 1).map((value, i) => +(value && !strokes[i]));
+  const paper = Float64Array.from(spread(strokes, height, width, reach), (value, i) => +!(value || lines[i])), share = blurred(paper);
   const ink = blurred(grey.map((value, i) => value * paper[i])).map((value, i) => value / Math.max(share[i], 1e-9) - grey[i]);
   const outside = mask.some((value) => !value) ? ink.filter((_, i) => !mask[i]) : ink;
-  const noise = 1.4826 * median(outside.map(Math.abs)), top = most(ink.filter((_, i) => mask[i]));
+  const noise = 1.4826 * median(outside.map(Math.abs)), top = most(ink.filter((_, i) => strokes[i]));
   const step = Math.max(1, Math.floor(side / 25));
   const steepest = most(grey.map((value, i) => Math.max(i >= step * width ? Math.abs(value - grey[i - step * width]) : 0,
     i % width >= step ? Math.abs(value - grey[i - step]) : 0)));
   if (top < Math.max(LEAST_CONTRAST, 6 * noise) || steepest < top / 2)
     throw new PictureError("the picture is empty: nothing stands out from its background");
-  const amounts = ink.map((value) => Math.min(Math.max((value - 4 * noise) / (top - 4 * noise), 0), 1));
-  const strokes = digitMask(amounts, mask.map((value, i) => +(value && amounts[i] > 0.2)), height, width, reach);
-  return amounts.map((value, i) => (strokes[i] ? value : 0));
+  const amounts = ink.map((value, i) => (lines[i] ? 0 : Math.min(Math.max((value - 4 * noise) / (top - 4 * noise), 0), 1)));
+  const digit = digitMask(amounts, strokes.map((value, i) => +(value && amounts[i] > 0.2)), height, width, reach);
+  return amounts.map((value, i) => (digit[i] ? value : 0));
 }
 
 /** For each place after resizing the first place before that counts, and the weights from there on. */
@@ -159,8 +165,16 @@ function resampling(before, after) {
 
 const weighted = ({ first, weights }, values) => sum(weights.map((weight, i) => weight * values[first + i]));
 
+/** Rows of values resized, as Pillow's bicubic filter does it. */
+function resized(rows, height, width) {
+  const columns = resampling(rows[0].length, width).map((column) => rows.map((row) => weighted(column, row)));
+  return resampling(rows.length, height).map((row) => columns.map((column) => weighted(row, column)));
+}
+
+const inRows = (values, height, width) => Array.from({ length: height }, (_, y) => values.subarray(y * width, (y + 1) * width));
+
 function crop(ink, height, width) {
-  const rows = Array.from({ length: height }, (_, y) => ink.subarray(y * width, (y + 1) * width));
+  const rows = inRows(ink, height, width);
   const [top, bottom] = extent(rows.map((row) => row.some(Boolean)));
   const [left, right] = extent(Array.from({ length: width }, (_, x) => rows.some((row) => row[x])));
   return rows.slice(top, bottom).map((row) => row.subarray(left, right));
@@ -168,14 +182,16 @@ function crop(ink, height, width) {
 
 /** [28 * 28] bytes, ink 255 on 0, from greys [height * width] in 0..1. */
 export function prepare(values, height, width) {
-  const rows = crop(inkOf(values, height, width), height, width);
+  const smaller = Math.min(1, WORKING_SIDE / Math.max(height, width));
+  const [h, w] = [height, width].map((side) => Math.max(1, roundHalfEven(side * smaller)));
+  const greys = smaller < 1 ? Float64Array.from(resized(inRows(values, height, width), h, w).flat(), (v) => Math.min(Math.max(v, 0), 1)) : values;
+  const rows = crop(inkOf(greys, h, w), h, w);
   const sides = [rows.length, rows[0].length], mean = sum(rows.flatMap((row) => [...row])) / (sides[0] * sides[1]);
   if (Math.min(...sides) > 0.7 * Math.max(...sides) && mean > 0.6)
     throw new PictureError("the picture shows a dot; draw a digit, or crop the picture to one");
   const scale = BOX / Math.max(...sides);
   const [newHeight, newWidth] = sides.map((side) => Math.max(1, roundHalfEven(side * scale)));
-  const columns = resampling(sides[1], newWidth).map((column) => rows.map((row) => weighted(column, row)));
-  const small = resampling(sides[0], newHeight).map((row) => columns.map((column) => weighted(row, column)));
+  const small = resized(rows, newHeight, newWidth);
   const most = Math.max(...small.flat());
   let total = 0, vertical = 0, horizontal = 0;
   small.forEach((row, y) => row.forEach((value, x) => {
