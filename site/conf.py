@@ -17,6 +17,7 @@ html_static_path = ["static"]
 html_css_files = ["draw.css"]
 html_extra_path = ["../build/site-extra"]
 html_theme_options = {
+    "navbar_persistent": [],  # the search is in the sidebar
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,

@@ -184,7 +184,7 @@ function crop(ink, height, width) {
 export function prepare(values, height, width) {
   const smaller = Math.min(1, WORKING_SIDE / Math.max(height, width));
   const [h, w] = [height, width].map((side) => Math.max(1, roundHalfEven(side * smaller)));
-  const greys = smaller < 1 ? Float64Array.from(resized(inRows(values, height, width), h, w).flat(), (v) => Math.min(Math.max(v, 0), 1)) : values;
+  const greys = smaller < 1 ? Float64Array.from(resized(inRows(values, height, width), h, w).flat(), (v) => Math.round(255 * Math.min(Math.max(v, 0), 1)) / 255) : values;
   const rows = crop(inkOf(greys, h, w), h, w);
   const sides = [rows.length, rows[0].length], mean = sum(rows.flatMap((row) => [...row])) / (sides[0] * sides[1]);
   if (Math.min(...sides) > 0.7 * Math.max(...sides) && mean > 0.6)
