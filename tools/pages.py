@@ -233,7 +233,10 @@ def reliability_table(found: dict) -> str:
 def pictures(runs: dict[str, list[Record]]) -> dict[str, Figure]:
     """The README's pictures by file name in docs/."""
     near = {name: runs[name] for name in ("9", "10", *filter(runs.get, FINALS))}
-    return {"results.png": plots.ladder(near), "frontier.png": plots.frontier(runs, PUBLIC)}
+    return {
+        "results.png": plots.ladder(near),
+        "frontier.png": plots.frontier(runs, PUBLIC, trials.outcomes()),
+    }
 
 
 def pictures_text(runs: dict[str, list[Record]]) -> str:

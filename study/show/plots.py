@@ -7,11 +7,12 @@ from textwrap import fill
 
 from matplotlib.figure import Figure
 
-from study.experiments import kind_of
+from study.experiments import EXPERIMENTS, kind_of
 from study.published import Public
 from study.records import Record
 from study.statistics import Interval, final_test, mean_interval, rate_drops, verdict
 from study.thresholds import LAST_EPOCHS, PARAMETER_LIMIT, TARGET_ACCURACY
+from study.trials import Outcome
 from utils import curves as learning
 from utils.curves import target_line
 from utils.data import CANONICAL_CHECKSUM
@@ -20,7 +21,8 @@ from utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YEL
 # A colour and a marker for each experiment or series in one figure.
 SERIES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY), "os^Dv*", strict=True))
 DOT = {"s": 30, "linewidths": 1.4, "zorder": 3}
-NOTE = {"textcoords": "offset points", "fontsize": 10}
+PALE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+NOTE = {"textcoords": "offset points", "fontsize": 10, "bbox": PALE}
 NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the frontier's enlarged part
 
 
@@ -163,14 +165,16 @@ def forest(effects: dict[str, tuple[Interval, int]]) -> Figure:
     return figure
 
 
-def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
+def frontier(
+    ours: dict[str, list[Record]], public: Sequence[Public], tried: Sequence[Outcome]
+) -> Figure:
     """Accuracy against parameters: our means with intervals, and, on MNIST, public single runs.
 
-    Above all of them, below those near the brief, enlarged.
+    Above all of them, below those near the brief, enlarged, with the best of the trials.
     """
     ours = {name: runs for name, runs in ours.items() if len(runs) > 1}
     if any(run.data_checksum != CANONICAL_CHECKSUM for runs in ours.values() for run in runs):
-        public = ()
+        public = tried = ()
     best = max(ours, key=lambda name: final_test(ours[name]).mean)
     title = f"Accuracy by size; the best of ours is {display_name(best)}, {final_test(ours[best])}"
     title += "; below, the upper part enlarged"
@@ -187,9 +191,9 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
         place = (size, interval.value)
-        for axis in (whole, part) if _near(*place) else (whole,):
+        for axis in (whole, part) if place[1] > NEAR_ACCURACIES[0] else (whole,):
             with_interval(axis, interval, size, BLUE, across=False)
-        if not _near(*place):  # neighbours have their names below and above
+        if place[1] <= NEAR_ACCURACIES[0]:  # neighbours have their names below and above
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
         elif name[0].isdigit() or sizes.count(size) > 1:  # of one size: on both sides in turn
             side = -1 if name[0].isdigit() or index % 2 == 0 else 1
@@ -197,25 +201,18 @@ def frontier(ours: dict[str, list[Record]], public: Sequence[Public]) -> Figure:
         else:
             part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
     whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
-    for words, style, out in (("AdamW or SGD", "--", "muon"), ("any optimizer, Muon too", "-", "")):
-        kept = [runs for runs in ours.values() if runs[0].run.recipe.optimizer != out]
-        places = sorted((runs[0].parameters, final_test(runs).mean) for runs in kept)
-        tops = accumulate((mean for _, mean in places), max)
-        curve = [place for place, top in zip(places, tops, strict=True) if place[1] == top]
-        style = {"where": "post", "color": GREY, "linestyle": style, "linewidth": 1, "zorder": 1}
-        label = f"highest mean of ours up to a size: {words}"
-        part.step(*zip(*curve, strict=True), label=label, **style)
+    curves = ("before Muon", SKY, 5, "muon"), ("with Muon, too", GREEN, 1.5, "")
+    for words, colour, width, out in curves if tried else ():
+        kept = [each for each in tried if EXPERIMENTS[each.name].recipe.optimizer != out]
+        across, scores = zip(*sorted((each.parameters, each.score) for each in kept), strict=True)
+        label = f"held-out accuracy of the best trial up to a size, {words}"
+        style = {"color": colour, "linewidth": width, "zorder": 1, "label": label}
+        part.step(across, list(accumulate(scores, max)), where="post", **style)
     for letter, p in zip("abcdefgh", public, strict=False):
         label = f"public, one run: {letter}, {p.source}, {p.parameters:,}, {p.epochs} epochs"
         for axis, text in ((whole, label), (part, None)):
             axis.scatter([p.parameters], [p.last], marker="^", color=VERMILION, s=30, label=text)
-        axis = part if _near(p.parameters, p.last) else whole
+        axis = part if p.last > NEAR_ACCURACIES[0] else whole
         axis.annotate(letter, (p.parameters, p.last), (6, -5), textcoords="offset points")
     figure.legend(frameon=False, loc="outside lower center", fontsize=10)
     return figure
-
-
-def _near(parameters: int, accuracy: float) -> bool:
-    """Whether a network is within the enlarged part."""
-    (least, most), (low, high) = NEAR_SIZES, NEAR_ACCURACIES
-    return least < parameters < most and low < accuracy < high
