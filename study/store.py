@@ -248,17 +248,15 @@ def _has_key(path: Path, key: str) -> bool:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one step, so that another process sees the old content or the new."""
-    part = tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False)  # noqa: SIM115
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        with part:  # closed before it is moved, for Windows
-            part.write(content)
-            part.flush()
-            os.fsync(part.fileno())
-        with contextlib.suppress(OSError):  # some file systems refuse it
-            os.chmod(part.name, 0o644)
-        os.replace(part.name, path)
-    except BaseException:
-        Path(part.name).unlink(missing_ok=True)
+        with open(part, "wb") as file:  # closed before it is moved, for Windows
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:  # an interrupt, too, which may come as soon as the file is there
+        part.unlink(missing_ok=True)
         raise
 
 
