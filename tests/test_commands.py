@@ -99,3 +99,12 @@ print(len(fit(MODELS[4], Recipe(epochs=1), load_mnist(), 0).history))
 """
     ended = python("-c", code, MNIST_ROOT=small_root)
     assert (ended.stdout, ended.returncode) == ("1\n", 0), ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("started_by", "default"), [("-m", "SIG_DFL"), ("x.py", "default_int_handler")]
+)
+def test_ctrl_c_while_a_command_line_imports_shows_no_traceback(started_by, default):
+    code = f"import sys; sys.argv = [{started_by!r}]; import signal, study; "
+    done = python("-c", f"{code}print(signal.getsignal(signal.SIGINT) == signal.{default})")
+    assert done.stdout == "True\n", done.stderr
