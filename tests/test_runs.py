@@ -12,7 +12,7 @@ from study import runs, store
 from study.experiments import EXPERIMENTS, FINALS, kind_of
 from study.runs import epoch_line, recorded, wanted_runs
 from study.store import STUDY, RecordError, load_all
-from tests.conftest import QUICK, python
+from tests.conftest import QUICK, of_study, python
 from utils.data import ROOT
 from utils.device import ENGINE_VERSION
 from utils.recipes import RECIPES, Recipe
@@ -193,3 +193,12 @@ def test_a_model_that_is_added_runs_and_a_reload_disturbs_nothing():
     assert first == second == confirmed
     assert added == "11 has no recipe of its own: it takes that of 10"
     assert third.startswith("10: replayed seed 0; ")
+
+
+def test_a_final_counts_when_all_its_seeds_have_run(tmp_path):
+    made = of_study("9-final")[0].path
+    shutil.copytree(made.parent, tmp_path / "9-final")
+    assert list(recorded(folders=[tmp_path])) == ["9-final"]
+    (tmp_path / "9-final" / made.name).unlink()
+    assert recorded(folders=[tmp_path]) == {}
+    assert len(recorded("9-final", [tmp_path])["9-final"]) == 19
