@@ -197,7 +197,7 @@ def _digit(ink: numpy.ndarray, mask: numpy.ndarray, reach: int) -> numpy.ndarray
         cuts = (strokes[part] if axis else strokes[:, part[0]] for part in parts)
         heights = [numpy.ptp(numpy.flatnonzero(cut.any(1))) + 1 for cut in cuts]
         if (digits := sum(height > 0.6 * max(heights) for height in heights)) > 1:
-            raise PictureError(f"the picture shows {digits} digits; keep one alone")
+            raise PictureError(f"the picture shows {digits} digits; keep only one")
     return ndimage.binary_dilation(strokes, iterations=reach)
 
 

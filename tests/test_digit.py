@@ -167,7 +167,7 @@ def several() -> Image.Image:
     ("picture", "message"),
     [
         (numpy.pad(numpy.ones((20, 20)), 60), "the picture shows a dot; draw a digit"),
-        (several(), "the picture shows 2 digits; keep one alone"),
+        (several(), "the picture shows 2 digits; keep only one"),
         (numpy.vstack([several().crop((0, 0, 200, 300))] * 2), "the picture shows 2 digits"),
         (1 - 0.6 * numpy.exp(-((numpy.mgrid[0:300, 0:300][1] / 40) ** 2)), "the picture is empty"),
         (Image.new("L", (100, 100), 255), "the picture is empty"),

@@ -64,7 +64,7 @@ def stored(folder) -> list:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--models", "11"], "unknown experiment '11'; nearest 1"),
+        (["--models", "11"], "unknown experiment '11'; nearest are 1"),
         (["--models", ""], "unknown experiment ''"),
         (["--seeds", str(2**63)], "seed: "),
         (["--jobs", "0"], "--jobs must be 1 to 1000, not 0"),

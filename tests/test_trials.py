@@ -60,31 +60,25 @@ def test_the_goals_are_held_against_what_was_reached():
     assert " | no |" in goals_table(forged).splitlines()[2]
 
 
-def _of_highest_score(*prefixes: str, optimizer: str = "muon") -> str:
-    """The trial that the plan's rule chooses; runs of fewer epochs came after *best-final*'s."""
-    made = [EXPERIMENTS[found.name] for found in outcomes() if found.name.startswith(prefixes)]
-    rivals = {e.name for e in made if e.recipe.epochs == MAX_EPOCHS}
-    rivals = {name for name in rivals if EXPERIMENTS[name].recipe.optimizer == optimizer}
-    return max((found.score, found.name) for found in outcomes() if found.name in rivals)[1]
-
-
-def _of_least(measure, *prefixes: str) -> str:
-    """The trial with the least of a measure among those that keep to the plan's threshold."""
-    enough = [found for found in outcomes() if found.lowest >= LOWEST_OF_A_FINAL]
-    return min((e for e in enough if e.name.startswith(prefixes)), key=measure).name
-
-
-def _epochs(found) -> int:
-    return EXPERIMENTS[found.name].recipe.epochs
-
-
 def test_each_final_is_what_the_plans_rule_chooses():
+    every = [(found, EXPERIMENTS[found.name].recipe) for found in outcomes()]
+
+    def highest(*prefixes: str, optimizer: str = "muon") -> str:
+        """Shorter runs are no rivals: they came after those of *best-final*."""
+        wanted = MAX_EPOCHS, optimizer
+        rivals = [found for found, r in every if (r.epochs, r.optimizer) == wanted]
+        return max((f.score, f.name) for f in rivals if f.name.startswith(prefixes))[1]
+
+    def least(prefix: str, measure) -> str:
+        enough = [(f, r) for f, r in every if f.lowest >= LOWEST_OF_A_FINAL]
+        return min((measure(f, r), f.name) for f, r in enough if f.name.startswith(prefix))[1]
+
     chosen = {
-        "smallest-final": _of_least(lambda found: found.parameters, "small-"),
-        "short-final": _of_least(_epochs, "best-trial-deeper-epochs-"),
-        "best-final": _of_highest_score("best-", optimizer="adamw"),
-        "best-final-muon": _of_highest_score("best-", "wild-trial-muon"),
-        "wild-final-milder": _of_highest_score("wild-trial-muon-weaker", "wild-milder-"),
+        "smallest-final": least("small-", lambda found, _: found.parameters),
+        "short-final": least("best-trial-deeper-epochs-", lambda _, recipe: recipe.epochs),
+        "best-final": highest("best-", optimizer="adamw"),
+        "best-final-muon": highest("best-", "wild-trial-muon"),
+        "wild-final-milder": highest("wild-trial-muon-weaker", "wild-milder-"),
     }
     for name, base in chosen.items():
         final, trial = EXPERIMENTS[name], EXPERIMENTS[base]

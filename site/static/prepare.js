@@ -118,7 +118,7 @@ function digitMask(ink, mask, height, width, reach) {
   for (const parts of [beside, above]) {
     const heights = parts.map(([start, end]) => end - start);
     const digits = heights.filter((each) => each > 0.6 * Math.max(...heights)).length;
-    if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; keep one alone`);
+    if (digits > 1) throw new PictureError(`the picture shows ${digits} digits; keep only one`);
   }
   return spread(strokes, height, width, reach);
 }

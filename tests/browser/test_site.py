@@ -268,7 +268,7 @@ def test_a_photo_is_read_and_what_is_no_digit_is_one_friendly_line(draw, mnist, 
         ("seven.png", r"\S+ reads 7, at \d+ %"),
         ("notes.txt", "notes.txt cannot be read as a picture; save it as PNG or JPEG"),
         ("huge.png", "the picture has 9000x9000 pixels; .*"),
-        ("two.png", "the picture shows 2 digits; keep one alone"),
+        ("two.png", "the picture shows 2 digits; keep only one"),
     ):
         board(draw)
         draw.set_input_files("#photo", tmp_path / name)
