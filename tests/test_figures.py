@@ -123,17 +123,14 @@ def forest(*_):
 
 
 def frontier(found, _):
-    tried = trials.outcomes("small-trial-recipe-size") + trials.outcomes("tiny-")
+    tried = base, muon = trials.outcomes("tiny-")  # of one size
     figure = plots.frontier({"4": found["4"], "9": found["9"]}, PUBLIC, tried)
     ours = [(r[0].parameters, statistics.final_test(r).mean, BLUE) for r in map(found.get, "49")]
     public = [(p.parameters, p.last, VERMILION) for p in PUBLIC]
     steps = {line.get_color(): dict(line.get_xydata()) for line in figure.axes[1].lines}
-    old, new = steps[SKY], steps[GREEN]
-    small = [each.score for each in tried if each.parameters < 3_689]
-    muon = trials.outcome("tiny-trial-muon").score
-    ends = [old[3_689], new[3_689]], [max(*small, tried[-2].score), max(*small, muon)]
-    drawn = [*map(points, figure.axes), ends[0]]
-    return figure, drawn, [ours + public, ours[1:] + public, ends[1]]
+    drawn = [*map(points, figure.axes), steps[SKY], steps[GREEN]]
+    old, new = ({base.parameters: best.score} for best in (base, muon))
+    return figure, drawn, [ours + public, ours[1:] + public, old, new]
 
 
 def strokes(_, mnist):
