@@ -178,10 +178,11 @@ def test_a_fused_network_computes_the_same(config, mnist):
     for output in outputs:
         F.nll_loss(output, mnist.test.labels[:40]).backward()
     for (name, got), expected in zip(fused.named_parameters(), plain.parameters(), strict=True):
-        # By norm: rounding may carry single values across ReLU's corner and change their gradient.
+        # By norm, to a few percent: where a convolution rounds otherwise (channels_last memory), a
+        # value crosses ReLU's corner, or another of four alike is the largest, on some processors.
         # A norm that another follows has summands without effect: their gradient is 0 but for that.
         difference = (got.grad - expected.grad).norm() / (expected.grad.norm() + 1e-4)
-        assert difference < 1e-3, f"{name}: {difference:.1e}"
+        assert difference < 0.05, f"{name}: {difference:.1e}"
     for network in (fused, plain):
         torch.optim.SGD(network.parameters(), 0.1).step()
     assert list(fused.state_dict()) == list(plain.state_dict())
