@@ -167,7 +167,6 @@ QUEUE: tuple[Experiment, ...] = (
     trial("tiny-trial-muon-late", "tiny-trial-muon", "12, 17 and 20 channels, not 17", {"channels": (12, 17, 20)}),
     trial("tiny-trial-muon-wider", "tiny-trial-muon", "wider augmentation, a third as strong in the last 5 epochs", {**WIDER, "calm_epochs": 5}),
     trial("tiny-trial-muon-silu", "tiny-trial-muon", "SiLU instead of hard-swish", {"activation": "silu"}),
-    trial("tiny-trial-muon-batch-32", "tiny-trial-muon", "batches of 32", {"batch_size": 32}),
     Experiment("4-dropout", "ablations", TEN, "4", {"dropout": 0.01}),
     Experiment("4-norm-fewer", "ablations", TEN, "4", {"batch_norm": MODELS[5].batch_norm}),
     Experiment("8-warp", "ablations", TEN, "8", {"rotations": (6.9, 15.0)}),
