@@ -32,7 +32,7 @@ SITE, SOURCE, NPM = (ROOT / "build" / name for name in ("site", "site-source", "
 PAGES = "README.md LICENSE models.py notebooks/*.ipynb appendix/*.ipynb docs/* benchmarks/README.md"
 PAGES = [*PAGES.split(), "data/README.md"]
 MORE = "docs/plan docs/log docs/reliability benchmarks/README docs/running docs/house data/README"
-FIRST = "wild-final"  # answers on the page to draw on; it reads other people's digits best
+FIRST = "wild-final"  # answers on the page to draw on; it is trained for other people's digits
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
