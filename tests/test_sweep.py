@@ -30,6 +30,9 @@ from utils.data import ROOT
 HEARD = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
+NO_WORKER = "no worker is left: start some, and the sweep goes on"
+
+
 def command(root, store, *options, before=HEARD):
     sweeping = [sys.executable, "-m", "study.sweep", "--store", str(store), *options]
     own = {"cwd": ROOT, "env": os.environ | {"MNIST_ROOT": str(root)}, "start_new_session": True}
@@ -219,7 +222,7 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(longer_root, cluster,
     assert sorted(ended.values()) == [1, 1, 1]
     assert sorted(started.values()) == [1] * finished + [2] * (3 - finished)
     assert finished < 3
-    assert not complaints(errors)
+    assert set(complaints(errors)) <= {NO_WORKER}  # where another one takes long to start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -278,5 +281,4 @@ def test_that_no_worker_is_left_is_said_once(monkeypatch, capsys):
     client.nthreads.side_effect = [{"tcp://a": 1}, {}, {}, {"tcp://b": 1}, {}, OSError("closed")]
     monkeypatch.setattr(sweep_module, "PATIENCE", 0.01)
     sweep_module._watch(client, threading.Event())
-    line = "no worker is left: start some, and the sweep goes on"
-    assert capsys.readouterr().err.splitlines() == [line, line]
+    assert capsys.readouterr().err.splitlines() == [NO_WORKER, NO_WORKER]

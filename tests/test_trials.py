@@ -79,6 +79,7 @@ def test_each_final_is_what_the_plans_rule_chooses():
         "best-final": highest("best-", optimizer="adamw"),
         "best-final-muon": highest("best-", "wild-trial-muon"),
         "wild-final-milder": highest("wild-trial-muon-weaker", "wild-milder-"),
+        "tiny-final": highest("tiny-trial-muon"),
     }
     for name, base in chosen.items():
         final, trial = EXPERIMENTS[name], EXPERIMENTS[base]
