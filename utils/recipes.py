@@ -4,6 +4,7 @@ A recipe says everything about a run that is not the network, the seed or the da
 """
 
 import itertools
+import operator
 from dataclasses import KW_ONLY, replace
 from typing import Annotated, Literal
 
@@ -117,7 +118,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the weights of 1x1 convolutions, AdamW for all others.
+    """Muon for the weights of convolutions across channels, AdamW for all others.
 
     A step of Muon is the orthogonal matrix next to the average of the gradients, as large as
     AdamW's would be. Unlike torch.optim.Muon it computes matrices of one shape together, which
@@ -129,8 +130,9 @@ class Muon(torch.optim.AdamW):
 
     def __init__(self, parameters: list[Tensor], **settings):
         super().__init__(parameters, **settings)
-        mixing = [p for p in parameters if p.dim() == 4 and p.shape[2:] == (1, 1)]
-        alike = itertools.groupby(sorted(mixing, key=_shape), key=_shape)
+        shape = operator.attrgetter("shape")
+        mixing = sorted((p for p in parameters if p.dim() == 4 and p.shape[1] > 1), key=shape)
+        alike = itertools.groupby(mixing, key=shape)
         self.stacks = [(each := list(group), torch.zeros_like(_stack(each))) for _, group in alike]
 
     @torch.no_grad()
@@ -146,10 +148,6 @@ class Muon(torch.optim.AdamW):
                 parameter.mul_(1 - rate * decay).sub_(step.view_as(parameter), alpha=rate * size)
                 parameter.grad = None  # so that AdamW leaves it alone
         super().step()
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)
 
 
 def _stack(kernels: list[Tensor]) -> Tensor:
