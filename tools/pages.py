@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from benchmarks import browser, engines, gpu, report
 from study import trials
 from study.experiments import EXPERIMENTS, FINALS, Experiment
-from study.findings import FINDINGS
+from study.findings import FINDINGS, findings
 from study.published import PUBLIC
 from study.records import Record, count_parameters
 from study.robustness import out_of_distribution
@@ -114,6 +114,12 @@ def statements_table() -> str:
     return markdown(("finding", "statement", "effect of", "stated"), rows, left=4)
 
 
+def judged_table() -> str:
+    """Markdown: every finding with its verdict."""
+    rows = [(each.finding.id, each.outcome, each.effect, each.n) for each in findings()]
+    return markdown(("finding", "verdict", "effect", "seeds"), rows, left=3)
+
+
 def performance_log() -> str:
     """Markdown: one line per idea of the trials, failures too."""
     rows = []
@@ -123,7 +129,7 @@ def performance_log() -> str:
         taken = "yes" if trial.taken else ""
         rows.append((trial.idea, size, found.name, trial.base, *figures, taken))
     columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
-               "gain, points", "seeds", "taken")  # fmt: skip
+               "gain, points", "seeds", "in a final")  # fmt: skip
     return markdown(columns, rows)
 
 
@@ -137,18 +143,17 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
             goal, found = f"{BEST_GOALS[name]:.2f} % on average", final_test(runs)
             reached = f"{found.mean:.3f} ± {found.sd:.3f} % (n = {found.n})"
             met = found.mean >= BEST_GOALS[name]
-        rows.append((name, goal, reached, "yes" if met else "no"))
+        rows.append((name, goal, reached, met))
         if name == "wild-final":
             goal, found = f"{OTHERS_GOAL} % of scikit-learn's digits", out_of_distribution(runs)[0]
-            rows.append((name, goal, str(found), "yes" if found.mean >= OTHERS_GOAL else "no"))
+            rows.append((name, goal, found, found.mean >= OTHERS_GOAL))
     for limit in SIZE_GOALS:
         small = [found for found in trials.outcomes() if found.parameters < limit]
         best = max(small, key=lambda found: found.lowest)
         goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
         reached = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
-        rows.append(
-            ("smallest", goal, reached, "yes" if best.lowest >= LOWEST_OF_A_FINAL else "no")
-        )
+        rows.append(("smallest", goal, reached, best.lowest >= LOWEST_OF_A_FINAL))
+    rows = [(*row, "yes" if met else "no") for *row, met in rows]
     return markdown(("of", "goal", "best reached", "met"), rows, left=4)
 
 
@@ -163,6 +168,7 @@ def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:
         **engines.blocks(),
         "plan": plan_table(),
         "trials": trials_table(),
+        "judged": judged_table(),
         "log": performance_log(),
         "reached": goals_table({name: runs[name] for name in filter(runs.get, FINALS)}),
         "statements": statements_table(),
@@ -217,11 +223,9 @@ def reliability_table(found: dict) -> str:
     planted, unseen = found["mutants"], found["unseen"]
     rows.append(("a bug planted", planted["planted"], f"{planted['caught']} caught by a test"))
     apart = unseen["apart"].values()
-    outcome = (
-        f"{sum(abs(each) <= 3 for each in apart)} end within three standard deviations of its "
-        f"mean, the furthest at {max(apart, key=abs):+.1f}"
-    )
-    what = f"a final trained from a seed ({unseen['seed']}) that is not among its runs"
+    near, far = sum(abs(each) <= 3 for each in apart), max(apart, key=abs)
+    outcome = f"{near} end within three standard deviations of its mean, the furthest at {far:+.1f}"
+    what = f"{', '.join(unseen['apart'])}, each from seed {unseen['seed']}, not among its runs"
     rows.append((what, len(apart), outcome))
     in_order = sorted(found["tests"], key=lambda version: [*map(int, version.split("."))])
     for python, counts in ((version, found["tests"][version]) for version in in_order):
