@@ -178,10 +178,7 @@ QUEUE: tuple[Experiment, ...] = (
     # and the original's replication, which watched it too, are the only ones with that schedule.
     Experiment("9-leak", "ablations", TEN, "9", {"schedule": "plateau on test"}),
     # The original replicated as its code has it: its text brings augmentation in at model 8.
-    *(Experiment(f"{model}-original", "ablations", FIVE, str(model), {"rotations": (7.0,)})
-      for model in range(1, 9)),
-    *(Experiment(f"{model}-original", "ablations", FIVE, str(model), WITH_ITS_SCHEDULE)
-      for model in (9, 10)),
+    *(Experiment(f"{model}-original", "ablations", FIVE, str(model), {"rotations": (7.0,)} if model < 9 else WITH_ITS_SCHEDULE) for model in range(1, 11)),
     Experiment("6-norm", "ablations", FIVE, "6", {"batch_norm": EVERY_3X3}),
     Experiment("7-norm-fewer", "ablations", FIVE, "7", {"batch_norm": MODELS[6].batch_norm}),
     Experiment("7-no-dropout", "ablations", FIVE, "7", {"dropout": 0.0}),
@@ -221,11 +218,7 @@ QUEUE: tuple[Experiment, ...] = (
         )
         for model in (9, 10)
     ),
-    *(
-        trial(f"9-search-short-{epochs}", "9-search-steps",
-              f"{epochs} epochs, the rate falling to 0 evenly", {**LINEAR, "epochs": epochs})
-        for epochs in (4, 6, 8, 10)
-    ),
+    *(trial(f"9-search-short-{each}", "9-search-steps", f"{each} epochs, the rate falling to 0 evenly", {**LINEAR, "epochs": each}) for each in (4, 6, 8, 10)),
 )  # fmt: skip
 
 

@@ -55,7 +55,8 @@ def test_a_changed_number_trains_and_is_drawn(source, monkeypatch, small, capsys
     exec(f"{AGAIN[setting]}\n{call}", names)
     printed = capsys.readouterr().out
     assert f"training {model}-" in printed
-    assert printed.count("epoch ") == 2
+    assert printed.count("epoch ") == 3
+    assert "\ntrain accuracy after epoch 2: " in printed
     (figure,) = shown
     assert figure.get_suptitle().startswith("After epoch 2 your run is at ")
     pyplot.close(figure)

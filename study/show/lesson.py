@@ -28,7 +28,12 @@ def try_it(
         if run.name != str(experiment) and (recipe is None or isinstance(recipe, dict)):
             recipe = {"epochs": EPOCHS} | (recipe or {})
         (mine,) = runs(experiment, 0, recipe=recipe, config=config)
-        show(plots.tried(mine, recorded(experiment)[str(experiment)]))
+        others = recorded(experiment)[str(experiment)]
+        show(plots.tried(mine, others))
+        last = min(len(mine.history), len(others[0].history)) - 1
+        band = [run.train_accuracy[last] for run in others]
+        print(f"train accuracy after epoch {last + 1}: {mine.train_accuracy[last]:.2f} %", end="; ")
+        print(f"of the recorded seeds {min(band):.2f} to {max(band):.2f} %")
     except (OneLineError, ValueError) as error:
         print(error)
 
