@@ -21,7 +21,7 @@ def test_every_count_is_in_the_table():
     found["unseen"] = {"seed": 42, "apart": {"9-final": -3.5, "10-final": 1.25}}
     found["flips"]["records"] = {"one line": 7, "unnoticed": 3}
     table = pages.reliability_table(found)
-    assert "seed (42) that is not among its runs | 2 | 1 end within three standard" in table
+    assert "| 9-final, 10-final, each from seed 42, not among its runs | 2 | 1 end within" in table
     assert "deviations of its mean, the furthest at -3.5 |" in table
     assert "| 10 | 7 answered by one line, 0 without effect, 3 unnoticed, 0 tracebacks |" in table
     for name in re.findall(r"`(tests/\w+\.py)`", table):
