@@ -76,7 +76,7 @@ NARROWER = "narrower augmentation: shift 3 %, no zoom, no shear", {"translate": 
 # Strokes that nobody in MNIST drew: thick and thin, bent, of few pixels, pale.
 OTHER_HANDS = {"rotations": (12.0,), "translate": 0.06, "scale": 0.1, "shear": 10.0, "elastic": 0.05, "thickness": 0.8, "low_resolution": 0.4, "ink": 0.5, "calm_epochs": 5, "calm": 0.5}  # fmt: skip
 MUON = {"optimizer": "muon", "learning_rate": 0.02}
-MIXING = "Muon for the 1x1 convolutions, rate 0.02", MUON
+MUON_1X1 = "Muon for the 1x1 convolutions, rate 0.02", MUON
 ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial that became a final
 WITH_ITS_SCHEDULE = {"rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False}
 # In the exercises, of models 1 to 10.
@@ -151,9 +151,9 @@ QUEUE: tuple[Experiment, ...] = (
     trial("best-trial-deeper-epochs-12", "best-trial-deeper", "12 epochs", {"epochs": 12}, taken=True),
     Experiment("short-final", "finals", TWENTY, "best-trial-deeper-epochs-12", ALL_IMAGES),
     trial("wild-trial", "best-trial-deeper", "other hands: thick, thin, bent, coarse and pale strokes", OTHER_HANDS, taken=True),
-    trial("wild-trial-muon", "wild-trial", *MIXING, taken=True),
+    trial("wild-trial-muon", "wild-trial", *MUON_1X1, taken=True),
     trial("wild-trial-muon-weaker", "wild-trial-muon", "strokes changed less", {"elastic": 0.03, "thickness": 0.5, "low_resolution": 0.25, "ink": 0.3}, taken=True),
-    trial("best-trial-deeper-muon", "best-trial-deeper", *MIXING, taken=True),
+    trial("best-trial-deeper-muon", "best-trial-deeper", *MUON_1X1, taken=True),
     trial("best-trial-deeper-muon-rate", "best-trial-deeper-muon", "rate 0.01 instead of 0.02", {"learning_rate": 0.01}),
     trial("best-trial-deeper-muon-elastic", "best-trial-deeper-muon", "elastic distortion, 3 % of half the side", {"elastic": 0.03}),
     trial("short-trial-muon-10", "best-trial-deeper-muon", "10 epochs", {"epochs": 10}),
@@ -167,7 +167,7 @@ QUEUE: tuple[Experiment, ...] = (
     Experiment("best-final-muon", "finals", TWENTY, "best-trial-deeper-muon", ALL_IMAGES),
     Experiment("wild-final-milder", "finals", TWENTY, "wild-milder-late", ALL_IMAGES),
     Experiment("tiny-trial-base", "trials", THREE, config=SeparableConfig((17, 17, 17), activation="hardswish", inner_affine=False), recipe=replace(SEARCHED, **ADAMW | {"batch_size": 64})),
-    trial("tiny-trial-muon", "tiny-trial-base", *MIXING, taken=True),
+    trial("tiny-trial-muon", "tiny-trial-base", *MUON_1X1, taken=True),
     trial("tiny-trial-muon-late", "tiny-trial-muon", "12, 17 and 20 channels, not 17", {"channels": (12, 17, 20)}),
     trial("tiny-trial-muon-wider", "tiny-trial-muon", "wider augmentation, a third as strong in the last 5 epochs", {**WIDER, "calm_epochs": 5}, taken=True),
     trial("tiny-trial-muon-silu", "tiny-trial-muon", "SiLU instead of hard-swish", {"activation": "silu"}),
