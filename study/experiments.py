@@ -81,6 +81,8 @@ ALL_IMAGES = {"validation": False, "held_out": VALIDATION_IMAGES}  # of a trial 
 WITH_ITS_SCHEDULE = {"rotations": (7.0, 15.0), "schedule": "plateau on test", "validation": False}
 # In the exercises, of models 1 to 10.
 TRIED = ({"learning_rate": 0.1}, {"squeeze_1": 16}, {"edges": (5, 6)}, {"batch_norm": (3, 4, 5, 6)}, {"dropout": 0.1}, {"batch_norm": EVERY_3X3}, {"middle": (20, 20)}, {"rotations": (45.0,)}, {"learning_rate": 0.01}, {"rotations": (6.9, 0.0)})  # fmt: skip
+# Larger changes in four of them, whose first ones did not show in two epochs of one seed.
+TRIED_LARGER = {3: {"batch_norm": EVERY_3X3}, 5: {"dropout": 0.5}, 8: {"rotations": (180.0,)}, 9: {"learning_rate": 0.001}}  # fmt: skip
 SMALL, SIZE_16 = "small-trial-recipe", "small-trial-recipe-size-16"  # bases of many
 
 QUEUE: tuple[Experiment, ...] = (
@@ -191,6 +193,8 @@ QUEUE: tuple[Experiment, ...] = (
     # The exercises of the notebooks ("Try it"): two epochs of one seed; and five seeds of another rate.
     *(Experiment(f"{model}-try", "ablations", (0,), str(model), {**tried, "epochs": 2})
       for model, tried in enumerate(TRIED, start=1)),
+    *(Experiment(f"{model}-try-larger", "ablations", (0,), str(model), {**tried, "epochs": 2})
+      for model, tried in TRIED_LARGER.items()),
     Experiment("4-rate", "ablations", FIVE, "4", {"learning_rate": 0.02}),
     # Ideas asked for the log alone, after the finals: they choose nothing.
     trial("small-trial-recipe-size-12", SMALL, "12 channels, not 14", {"channels": (12, 12, 12)}),

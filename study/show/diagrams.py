@@ -1,12 +1,14 @@
 """A network as it is built: its diagram, and what each layer sees."""
 
+import re
 from dataclasses import replace
+from difflib import unified_diff
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from models import IMAGE_SIZE, MODELS, Config
+from models import IMAGE_SIZE, MODELS, Config, build
 from utils.figures import BLACK, BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILION, YELLOW, sized
 from utils.layers import LayerRow, layer_rows
 
@@ -78,6 +80,15 @@ def _draw(axes, x: int, block: LayerRow, colour: str) -> None:
     axes.text(x, -0.05, kind, va="top", **style)
     if block.parameters:
         axes.text(x, -0.4, f"{block.parameters:,}", va="top", color=BLUE, **style)
+
+
+def changed_layers(before: int, after: int) -> str:
+    """The layers in which two of the ten differ, a line each: - before, + after."""
+    sides = []
+    for model in (before, after):
+        lines = (f"{name}: {layer}" for name, layer in build(model).named_modules())
+        sides.append([re.sub(", eps.*", ")", line) for line in lines if "\n" not in line])
+    return "\n".join(line for line in list(unified_diff(*sides, n=0))[2:] if line[0] in "-+")
 
 
 def receptive_fields(image: Tensor, model: int | Config) -> Figure:

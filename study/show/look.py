@@ -1,7 +1,6 @@
 """What a network sees: feature maps, class activation, the signal from layer to layer."""
 
 import contextlib
-import copy
 
 import torch
 from matplotlib.figure import Figure
@@ -9,8 +8,7 @@ from torch import Tensor, nn
 
 from models import IMAGE_SIZE
 from study.show.plots import SERIES
-from utils.augmentation import normalise
-from utils.evaluation import predict, raw_pixels
+from utils.evaluation import predict
 from utils.figures import INK, SIGNED, SKY, grid, panels
 
 Statistics = tuple[float, float]  # mean and SD of the pixels, as for `predict`
@@ -94,25 +92,10 @@ def outputs(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def activation_std(network: nn.Module, images: Tensor, statistics: Statistics) -> list[float]:
-    """Standard deviation of what leaves each convolution, over images, channels and places.
-
-    Batch norm works as in training, by the statistics of these images. Arguments as for `predict`.
-    """
-    found: list[float] = []
-    network = copy.deepcopy(network).train()
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda _, __, output: found.append(float(output.std())))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        network(normalise(raw_pixels(images).unsqueeze(1).float() / 255, statistics))
-    return found
-
-
 def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps: int) -> Figure:
     """Standard deviation of each convolution's output, before and after some steps of training.
 
-    Both are {model: one for each layer}, by `activation_std`.
+    Both are {model: one for each layer}.
     """
     said = ", ".join(f"{values[-1]:.1g} (model {model})" for model, values in before.items())
     title = f"Before training the logits spread by {said}: batch norm keeps the signal alive"

@@ -45,7 +45,7 @@ def curves(runs: list[Record], before: list[Record] = ()) -> Figure:
     if before:
         label = display_name(before[0].run.name)
         apart = final_test(runs).mean - final_test(before).mean
-        title += f", {apart:+.2f} points against {label}"
+        title += f", {round(apart, 2) + 0:+.2f} points against {label}"  # no -0.00
     histories, old = ([run.history for run in group] for group in (runs, before))
     return learning.curves(histories, title, old, f"{label}, test", TARGET_ACCURACY)
 
