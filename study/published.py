@@ -30,7 +30,7 @@ PUBLISHED: dict[int, Published] = {  # {model: what the original's README states
 
 @dataclass(frozen=True)
 class Public:
-    """A public network under the same brief: one seed, chosen on the test set by its authors."""
+    """A public network for MNIST: one seed, chosen on the test set by its authors."""
 
     parameters: int
     last: float  # test accuracy of its last epoch, percent

@@ -6,6 +6,7 @@ sample standard deviation and its number of seeds.
 
 import operator
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -142,6 +143,14 @@ def brief_met(runs: list[Record]) -> str:
     met = runs_meeting_brief(runs)
     low, high = share_interval(met, len(runs))
     return f"{met} of {len(runs)} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def precisions(runs: list[Record]) -> str:
+    """In which number formats the runs were trained: one, or each with its number of runs."""
+    counts = Counter(run.engine.precision for run in runs)
+    return ", ".join(
+        f"{n} {each}" if counts[each] < len(runs) else each for each, n in counts.items()
+    )
 
 
 @dataclass(frozen=True)

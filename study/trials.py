@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from study.experiments import EXPERIMENTS, TRIALS
 from study.records import Record, count_parameters
 from study.runs import recorded
-from study.statistics import Interval, Spread, mean_interval, paired, spread
+from study.statistics import Interval, Spread, mean_interval, paired, precisions, spread
 from study.store import STUDY
 from study.thresholds import LAST_EPOCHS
 
@@ -35,6 +35,7 @@ class Outcome:
     lowest: float  # of the last five epochs, mean over seeds, percent
     gain: Spread  # points, one per seed; 0 for a base
     effect: Interval | None  # None for one seed
+    precision: str  # number format of its runs
 
     @property
     def parameters(self) -> int:
@@ -57,7 +58,8 @@ def outcome(name: str) -> Outcome | None:
     except ValueError:  # one of them has not run, or they have no seed in common
         return None
     means = (statistics.mean(map(measure, own)) for measure in (score, lowest))
-    return Outcome(name, *means, gain, mean_interval(gain) if gain.n > 1 else None)
+    effect = mean_interval(gain) if gain.n > 1 else None
+    return Outcome(name, *means, gain, effect, precisions(own))
 
 
 def outcomes(prefix: str = "") -> list[Outcome]:

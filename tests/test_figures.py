@@ -160,14 +160,6 @@ def test_accuracy_under_a_condition_is_drawn(found, condition):
     assert rounded(drawn["9-final (n = 2)"]) == rounded((ORANGE, expected))
 
 
-def confusion(found, _):
-    run = found["9"][0]
-    figure = pictures.confusion(run)
-    texts = [(*text.get_position(), text.get_text()) for text in figure.axes[0].texts]
-    pairs = [(t, p) for t in range(10) for p in range(10) if t != p and run.confusion[t][p]]
-    return figure, texts, [(p, t, str(run.confusion[t][p])) for t, p in pairs]
-
-
 def shared_mistakes(found, mnist):
     runs = [found[name][0] for name in ("4", "9", "10")]
     wrong = [set(each.wrong) for each in robustness.recorded_answers(runs)]
@@ -243,7 +235,7 @@ def rounded(value):
 
 DRAWN = [
     curves, tried, ladder, drops, forest, frontier, strokes,
-    augmented, confusion, shared_mistakes, calibration, answer, stages, signal,
+    augmented, shared_mistakes, calibration, answer, stages, signal,
     receptive_fields, diagram,
 ]  # fmt: skip
 

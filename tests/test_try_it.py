@@ -7,7 +7,7 @@ import numpy
 import pytest
 from matplotlib import pyplot
 
-from study.experiments import TRIED_LARGER
+from study.experiments import TRIED
 from study.runs import recorded
 from study.show import lesson
 from study.show.plots import position_in_band
@@ -37,13 +37,13 @@ def test_every_model_has_one():
 
 def test_the_answers_say_what_was_recorded():
     for model in range(1, 11):
-        name = f"{model}-try" + "-larger" * (model in TRIED_LARGER)
+        name = max(name for name in TRIED if name.startswith(f"{model}-"))  # the larger, if any
         (mine,), others = map(of_study, (name, model))
         side = {3: "above", 5: "below", 8: "below", 9: "below"}.get(model, "within")
         assert f", {side} the " in position_in_band(mine, others), model
         train = [run.train_accuracy[1] for run in others]
         assert model != 5 or mine.train_accuracy[1] < min(train)
-        assert model != 10 or mine.train_accuracy[1] > max(train)
+        assert model not in (4, 10) or mine.train_accuracy[1] > max(train)
         if model == 3:  # about where the recorded seeds end
             ends = [run.test_accuracy[-1] for run in others]
             assert min(ends) < mine.test_accuracy[1] < max(ends)

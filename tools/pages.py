@@ -23,7 +23,7 @@ from study.robustness import out_of_distribution
 from study.runs import recorded
 from study.show import plots
 from study.show.tables import LADDER, markdown, table
-from study.statistics import brief_met, final_test, runs_meeting_brief
+from study.statistics import brief_met, final_test, precisions, runs_meeting_brief
 from study.store import STUDY, load_all
 from study.thresholds import BEST_GOALS, LOWEST_OF_A_FINAL, OTHERS_GOAL, RUNS_GOAL, SIZE_GOALS
 from utils.data import ROOT
@@ -50,7 +50,7 @@ def claim_text(runs: dict[str, list[Record]]) -> str:
     return "\n".join(
         f"- {what}: **{finals[name][0].parameters:,} parameters, {len(finals[name][0].history)} "
         f"epochs** (`{name}`), **{final_test(finals[name])}** test accuracy; meeting the brief: "
-        f"{brief_met(finals[name])}."
+        f"{brief_met(finals[name])}; number format: {precisions(finals[name])}."
         for what, name in chosen.items()
     )
 
@@ -126,10 +126,11 @@ def performance_log() -> str:
     for found in trials.outcomes():
         trial, size = EXPERIMENTS[found.name], f"{found.parameters:,}"
         figures = f"{found.score:.2f}", f"{found.lowest:.3f}", str(found), found.gain.n
+        figures += (found.precision,)
         taken = "yes" if trial.taken else ""
         rows.append((trial.idea, size, found.name, trial.base, *figures, taken))
     columns = ("idea", "parameters", "trial", "compared with", "held-out %", "lowest %",
-               "gain, points", "seeds", "in a final")  # fmt: skip
+               "gain, points", "seeds", "precision", "in a final")  # fmt: skip
     return markdown(columns, rows)
 
 
@@ -143,18 +144,18 @@ def goals_table(finals: dict[str, list[Record]]) -> str:
             goal, found = f"{BEST_GOALS[name]:.2f} % on average", final_test(runs)
             reached = f"{found.mean:.3f} ± {found.sd:.3f} % (n = {found.n})"
             met = found.mean >= BEST_GOALS[name]
-        rows.append((name, goal, reached, met))
+        rows.append((name, goal, reached, precisions(runs), met))
         if name == "wild-final":
             goal, found = f"{OTHERS_GOAL} % of scikit-learn's digits", out_of_distribution(runs)[0]
-            rows.append((name, goal, found, found.mean >= OTHERS_GOAL))
+            rows.append((name, goal, found, precisions(runs), found.mean >= OTHERS_GOAL))
     for limit in SIZE_GOALS:
         small = [found for found in trials.outcomes() if found.parameters < limit]
         best = max(small, key=lambda found: found.lowest)
         goal = f"lowest of the last five {LOWEST_OF_A_FINAL} % below {limit:,} parameters"
         reached = f"{best.lowest:.3f} % at {best.parameters:,}, held-out images ({best.name})"
-        rows.append(("smallest", goal, reached, best.lowest >= LOWEST_OF_A_FINAL))
+        rows.append(("smallest", goal, reached, best.precision, best.lowest >= LOWEST_OF_A_FINAL))
     rows = [(*row, "yes" if met else "no") for *row, met in rows]
-    return markdown(("of", "goal", "best reached", "met"), rows, left=4)
+    return markdown(("of", "goal", "best reached", "precision", "met"), rows, left=5)
 
 
 def blocks(runs: dict[str, list[Record]]) -> dict[str, str]:

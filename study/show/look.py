@@ -97,16 +97,18 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
 
     Both are {model: one for each layer}.
     """
-    said = ", ".join(f"{values[-1]:.1g} (model {model})" for model, values in before.items())
-    title = f"Before training the logits spread by {said}: batch norm keeps the signal alive"
+    first, last = min(before), max(before)
+    times = before[last][-1] / before[first][-1]
+    title = f"Before training the logits of model {last} spread {times:,.0f} times as far as those "
+    title += f"of model {first}"
     alt = "Standard deviation after each convolution, before training and after a short epoch"
     figure, ((left, right),) = panels(1, 2, (8, 3.4), title, alt)
     for axis, found in ((left, before), (right, after)):
         for (model, values), (colour, _) in zip(found.items(), SERIES, strict=False):
             axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=f"model {model}")
-        axis.set(yscale="log", ylim=(1e-4, 100), xlabel="convolution")
+        axis.set(yscale="log", ylim=(1e-4, 30), xlabel="convolution")
         axis.set_xticks(range(1, 10), ["1", "2", "1x1", "3", "4", "1x1", "5", "6", "head"])
     left.set(title="before training", ylabel="standard deviation")
     right.set(title=f"after {steps} steps")
-    left.legend(frameon=False)
+    right.legend(frameon=False, loc="lower right")
     return figure

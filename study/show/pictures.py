@@ -9,7 +9,6 @@ from torch import Tensor
 
 from study.digit import Reading
 from study.published import DISPUTED
-from study.records import Record
 from study.robustness import CONDITIONS, IMAGES
 from study.show.plots import SERIES, display_name
 from study.statistics import Spread
@@ -93,7 +92,7 @@ def augmented(originals: Tensor, recipe: Recipe, rows: int = 2) -> Figure:
     angles = " + ".join(f"{limit:g}" for limit in recipe.rotations)
     title = f"Rotated by up to {angles} degrees the digits stay what they are"
     if recipe.distorts:
-        title = "Bent, thick, thin, coarse or pale, the digits stay what they are"
+        title = "Bent, thick, thin, coarse or pale: a few are hard to read, even for people"
     return images(pictures, captions, title, columns=len(originals))
 
 
@@ -107,27 +106,8 @@ def robustness(accuracies: dict[str, list[Spread]], condition: str) -> Figure:
     for (name, spreads), (colour, marker) in zip(accuracies.items(), SERIES, strict=False):
         label = f"{display_name(name)} (n = {spreads[0].n})"
         axes.plot(values, [s.mean for s in spreads], color=colour, marker=marker, label=label)
-    axes.set(xlabel=f"{axis}, {unit}", ylabel="test accuracy, %", ylim=(0, 101))
+    axes.set(xlabel=f"{axis}, {unit}", ylabel=f"% of {IMAGES:,} test images", ylim=(0, 101))
     axes.legend(frameon=False)
-    return figure
-
-
-def confusion(run: Record) -> Figure:
-    """Mistakes of a run per pair of digits; the diagonal, correct answers, is left blank."""
-    counts = numpy.array(run.confusion, dtype=float)
-    numpy.fill_diagonal(counts, numpy.nan)
-    most, mistakes = int(numpy.nanmax(counts)), int(numpy.nansum(counts))
-    worst = " and ".join(f"a {t} taken for a {p}" for t, p in numpy.argwhere(counts == most))
-    title = f"{run.run.title}: {mistakes} mistakes"
-    title += f"; the most frequent, {most} times: {worst}" if most else ""
-    figure, axes = sized(6.5, 5.4, title, "Mistakes by true and predicted digit")
-    axes.grid(False)
-    axes.imshow(counts, cmap="Blues", vmin=0)
-    for true, predicted in numpy.argwhere(counts > 0):
-        count = int(counts[true, predicted])
-        colour = "white" if count > most / 2 else "black"
-        axes.text(predicted, true, count, ha="center", va="center", color=colour, fontsize=11)
-    axes.set(xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
     return figure
 
 

@@ -67,7 +67,7 @@ def tried(run: Record, recorded: list[Record]) -> Figure:
     target_line(axes, TARGET_ACCURACY)
     bottom = math.floor(min([*own, *lows[: len(own)]]))  # the axes fit the run
     axes.set(xlabel="epoch", xlim=(0.8, len(own) + 0.2), xticks=range(1, len(own) + 1))
-    axes.set(ylabel=f"test accuracy, % (axis from {bottom})", ylim=(bottom, 100))
+    axes.set(ylabel="test accuracy, %", ylim=(bottom, 100))
     figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return figure
 
@@ -88,10 +88,9 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
     """Test accuracy in the last five epochs of every run, one column per experiment."""
     met = {name: sum(verdict(run).met for run in runs) for name, runs in models.items()}
     title = f"{sum(met.values())} of {sum(map(len, models.values()))} runs shown meet the brief"
-    shares = {name: met[name] / len(models[name]) for name in models}
-    best = [name for name in models if shares[name] == max(shares.values())]
     if any(met.values()):
-        title += f", most often those of {', '.join(best)}"
+        every = sum(count == len(models[name]) for name, count in met.items())
+        title += f"; {every} of {len(met)} experiments meet it with every run"
     alt = "Test accuracy in the last five epochs of every run, by experiment, "
     figure, axes = sized(8, 4.2, title, alt + f"against {TARGET_ACCURACY} %")
     sizes = {runs[0].parameters < PARAMETER_LIMIT for runs in models.values()}
@@ -176,17 +175,22 @@ def frontier(
     if any(run.data_checksum != CANONICAL_CHECKSUM for runs in ours.values() for run in runs):
         public = tried = ()
     best = max(ours, key=lambda name: final_test(ours[name]).mean)
-    title = f"Accuracy by size; the best of ours is {display_name(best)}, {final_test(ours[best])}"
-    title += "; below, the upper part enlarged"
+    title = f"the highest mean is that of {display_name(best)}, {final_test(ours[best])}"
+    reliable = [runs for runs in ours.values() if all(verdict(run).met for run in runs)]
+    if reliable:
+        least = min(reliable, key=lambda runs: runs[0].parameters)
+        title = (
+            f"{least[0].parameters:,} parameters met the brief in all {len(least)} runs; " + title
+        )
     alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
-    figure, ((whole,), (part,)) = panels(2, 1, (8, 7.8), title, alt)
+    figure, ((whole,), (part,)) = panels(2, 1, (8, 7.8), title[0].upper() + title[1:], alt)
     for axis, thousands in ((whole, (2, 5, 10, 20, 50)), (part, (2, 3, 4, 5, 6, 8, 10))):
-        axis.set(xlabel="parameters", ylabel="test accuracy, %", xscale="log")
+        axis.set(xlabel="parameters", ylabel="accuracy, %", xscale="log")
         axis.set_xticks([1_000 * tick for tick in thousands], [f"{tick},000" for tick in thousands])
         axis.minorticks_off()
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
-    part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES)
+    part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES, title="the upper part, enlarged")
     sizes = [runs[0].parameters for runs in ours.values()]
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
@@ -200,16 +204,18 @@ def frontier(
             part.annotate(name, place, (6 * side, -4), ha="right" if side < 0 else "left", **NOTE)
         else:
             part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
-    whole.scatter([], [], color=BLUE, label="ours: mean of the final epoch, 95 % interval")
+    whole.scatter(
+        [], [], color=BLUE, label="ours, on the test set: mean of the final epoch, 95 % interval"
+    )
     curves = ("before Muon", SKY, 5, "muon"), ("with Muon, too", GREEN, 1.5, "")
     for words, colour, width, out in curves if tried else ():
         kept = [each for each in tried if EXPERIMENTS[each.name].recipe.optimizer != out]
         across, scores = zip(*sorted((each.parameters, each.score) for each in kept), strict=True)
-        label = f"held-out accuracy of the best trial up to a size, {words}"
+        label = f"best trial up to a size, {words}: held-out accuracy, mean of the last epochs"
         style = {"color": colour, "linewidth": width, "zorder": 1, "label": label}
         part.step(across, list(accumulate(scores, max)), where="post", **style)
     for letter, p in zip("abcdefgh", public, strict=False):
-        label = f"public, one run: {letter}, {p.source}, {p.parameters:,}, {p.epochs} epochs"
+        label = f"{letter}: {p.source}, one run, {p.parameters:,} parameters, {p.epochs} epochs"
         for axis, text in ((whole, label), (part, None)):
             axis.scatter([p.parameters], [p.last], marker="^", color=VERMILION, s=30, label=text)
         axis = part if p.last > NEAR_ACCURACIES[0] else whole

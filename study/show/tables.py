@@ -86,7 +86,7 @@ def results(runs: list[Record]) -> str:
         ("runs that meet the brief", stats.brief_met(runs), ""),
     ]
     ours, theirs = "here: mean ± SD over seeds, final epoch", "published: best epoch, one seed"
-    return markdown(("figure", ours, theirs), rows)
+    return markdown(("quantity", ours, theirs), rows)
 
 
 def replication_table(pairs: dict[int, tuple[list[Record], list[Record]]]) -> str:
