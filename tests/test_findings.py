@@ -7,7 +7,7 @@ from study import findings
 from study.experiments import EXPERIMENTS, get_experiment, kind_of
 from study.findings import FINDINGS, Finding, judge
 from study.runs import recorded
-from study.statistics import final_test
+from study.statistics import best_test, final_test
 from study.store import STUDY
 from tests.test_statistics import ending
 
@@ -66,6 +66,13 @@ def test_two_to_six_findings_a_model_on_experiments_that_exist():
         own = [f for f in FINDINGS if f.model == model and "finals" not in map(kind_of, f.names)]
         assert 2 <= len(own) <= 6
     assert all(get_experiment(name) for finding in FINDINGS for name in finding.names)
+
+
+def test_rotation_explains_little_of_the_published_runs_as_notebook_3_says():
+    for model, (by_code, by_text) in findings.replicated().items():
+        best = best_test(by_code)
+        apart = abs(best.mean - best_test(by_text).mean)
+        assert model > 7 or apart < max(best.values) - min(best.values)
 
 
 def test_every_finding_is_a_sentence_of_one_notebook():

@@ -98,7 +98,7 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
     Both are {model: one for each layer}.
     """
     first, last = min(before), max(before)
-    times = before[last][-1] / before[first][-1]
+    times = round(before[last][-1] / before[first][-1], -2)  # the same on every processor
     title = f"Before training the logits of model {last} spread {times:,.0f} times as far as those "
     title += f"of model {first}"
     alt = "Standard deviation after each convolution, before training and after a short epoch"
@@ -110,5 +110,5 @@ def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps:
         axis.set_xticks(range(1, 10), ["1", "2", "1x1", "3", "4", "1x1", "5", "6", "head"])
     left.set(title="before training", ylabel="standard deviation")
     right.set(title=f"after {steps} steps")
-    right.legend(frameon=False, loc="lower right")
+    left.legend(frameon=False, loc="lower left")
     return figure
