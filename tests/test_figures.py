@@ -251,7 +251,7 @@ def test_a_frontier_on_other_data_has_nothing_public_beside_it(found):
     elsewhere = [altered(run, data_checksum="0123") for run in found["9"]]
     figure = check(plots.frontier({"9": elsewhere}, PUBLIC, trials.outcomes("tiny-")))
     (label,) = figure.legends[0].texts
-    assert label.get_text() == "ours: mean of the final epoch, 95 % interval"
+    assert label.get_text() == "ours, on the test set: mean of the final epoch, 95 % interval"
 
 
 def test_every_model_has_a_diagram_and_the_change_is_orange():
