@@ -17,7 +17,7 @@ from study.digit import read_digit
 from study.published import PUBLIC
 from study.show import diagrams, look, pictures, plots
 from study.store import load_network
-from tests.test_statistics import altered
+from tests.test_statistics import altered, ending
 from utils.augmentation import apply_affine, sample_affine
 from utils.data import Split
 from utils.figures import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, show
@@ -252,6 +252,18 @@ def test_a_frontier_on_other_data_has_nothing_public_beside_it(found):
     figure = check(plots.frontier({"9": elsewhere}, PUBLIC, trials.outcomes("tiny-")))
     (label,) = figure.legends[0].texts
     assert label.get_text() == "ours, on the test set: mean of the final epoch, 95 % interval"
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus():
+    figure = check(plots.curves(ending([99.5, 99.501]), ending([99.503, 99.5])))
+    assert "+0.00 points" in figure.get_suptitle()
+
+
+def test_changed_layers_are_those_of_one_network_alone():
+    added = "+late.norm5: BatchNorm2d(10)"
+    assert added in diagrams.changed_layers(3, 4).splitlines()
+    assert diagrams.changed_layers(4, 3).splitlines().count(added.replace("+", "-")) == 1
+    assert diagrams.changed_layers(7, 8) == ""  # the training changed
 
 
 def test_every_model_has_a_diagram_and_the_change_is_orange():

@@ -64,6 +64,11 @@ def test_figures_are_those_of_the_final_epoch():
     assert study.runs_meeting_brief([good, run, good]) == 2
 
 
+def test_number_formats_are_counted_where_runs_differ():
+    assert study.precisions(of_study("tiny-final")) == "float32"
+    assert study.precisions(of_study("wild-final-milder")) == "14 bfloat16, 6 float32"
+
+
 def test_spread_carries_every_value():
     figure = spread([99.0, 99.1, 99.2])
     assert figure.values == (99.0, 99.1, 99.2)
