@@ -186,6 +186,8 @@ IDEAS: tuple[tuple[str, str, str], ...] = (
     ("network 10: recipe 10-steps", "10-steps", "10"),
     ("network 9: the final's recipe", "9-final", "9"),
     ("network 10: the final's recipe", "10-final", "10"),
+    ("9-final with Muon and twice the rate", "9-final-muon", "9-final"),
+    ("10-final with Muon and twice the rate", "10-final-muon", "10-final"),
 )
 
 

@@ -39,7 +39,7 @@ def curves(
     axes[0, 0].set_ylim(min(losses) * 0.9, max(losses) * 1.1)
     axes[0, 0].legend(frameon=False)
     last = min(min(h[-1].test_accuracy, h[-1].train_accuracy) for h in histories)
-    bottom = min(97, math.floor(last))  # early epochs may be clipped, the last never
+    bottom = min(98, math.floor(last))  # early epochs may be clipped, the last never
     axes[0, 1].set(ylabel=f"accuracy, % (axis from {bottom})", ylim=(bottom, 100))
     target_line(axes[0, 1], target)
     return figure
