@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import fast
 from fast import kernels
-from fast.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout, _memory
+from fast.layers import BatchNormAct2d, MaxPool2x2, ReLUDropout
 from models import MODELS, SeparableConfig, build
 from utils.training import predict
 
@@ -138,17 +138,6 @@ def test_max_pool_equals_torch(memory_format, dtype, size):
     y.backward(grad)
     reference.backward(grad)
     assert torch.equal(x.grad, x2.grad)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_array_is_the_memory_of_its_tensor(dtype):
-    x = torch.arange(48.0).to(dtype).view(2, 2, 3, 4).permute(0, 3, 1, 2)  # channels_last
-    array = _memory(x, 4, 12)
-    array[1, 2] = 0
-    assert x[0, 2, 1, 0] == 0
-    assert x.count_nonzero() == 46
-    del x
-    assert array.size == 48  # it keeps its memory alive
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -23,7 +23,7 @@ from study.records import Run
 from study.store import load_all, load_network, train
 from study.sweep import ClusterError, main
 from study.sweep import sweep as run_sweep
-from tests.conftest import QUICK, python, subset, write_idx
+from tests.conftest import QUICK, python
 from utils.data import ROOT
 
 # Ctrl-C works, also where a shell has it ignored.
@@ -131,14 +131,6 @@ def test_there_are_never_more_workers_than_runs(small_root, tmp_path, monkeypatc
 
 
 @pytest.fixture(scope="module")
-def longer_root(mnist, tmp_path_factory):
-    """Enough images that a run lasts long enough to be killed in the middle."""
-    root = tmp_path_factory.mktemp("longer-mnist")
-    write_idx(root / "MNIST" / "raw", subset(mnist, 512, 100))
-    return root
-
-
-@pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A scheduler and one worker of two threads, which cannot read MNIST themselves."""
     with pytest.MonkeyPatch.context() as patch:
@@ -201,13 +193,13 @@ def test_a_cluster_that_cannot_be_used_is_one_line(small_root, cluster, tmp_path
         run_sweep([run], tmp_path, address=address)
 
 
-def test_a_killed_cluster_worker_costs_only_what_it_was_at(longer_root, cluster, tmp_path):
+def test_a_killed_cluster_worker_costs_only_what_it_was_at(small_root, cluster, tmp_path):
     """One worker of two threads: both runs at work are repeated, the finished one is not."""
     cluster.scheduler.transition_log.clear()
     with Client(cluster) as client:
         (pid,) = client.run(os.getpid).values()
     options = ("--models", "8", "--seeds", "0", "1", "2", "--address", cluster.scheduler_address)
-    process = command(longer_root, tmp_path, *options)
+    process = command(small_root, tmp_path, *options)
     wait_for(lambda: stored(tmp_path), process)
     psutil.Process(pid).suspend()  # so that what is counted is what is there when it dies
     time.sleep(1)
@@ -228,9 +220,9 @@ def test_a_killed_cluster_worker_costs_only_what_it_was_at(longer_root, cluster,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["workers start", "a run has finished"])
 def test_an_interrupted_sweep_is_one_line_and_leaves_no_worker(
-    number, moment, longer_root, tmp_path
+    number, moment, small_root, tmp_path
 ):
-    process = command(longer_root, tmp_path, "--models", "8", "--seeds", *"01234567", "--jobs", "2")
+    process = command(small_root, tmp_path, "--models", "8", "--seeds", *"01234567", "--jobs", "2")
     early = moment == "workers start"
     wait_for(lambda: workers_of(process) if early else stored(tmp_path), process)
     workers = workers_of(process)
@@ -249,9 +241,9 @@ def test_an_interrupted_sweep_is_one_line_and_leaves_no_worker(
     assert not list(tmp_path.rglob(".part-*"))
 
 
-def test_a_killed_sweep_leaves_no_worker_and_goes_on(longer_root, tmp_path):
+def test_a_killed_sweep_leaves_no_worker_and_goes_on(small_root, tmp_path):
     options = ("--models", "8", "6", "--seeds", "0", "1", "--jobs", "2")
-    first = command(longer_root, tmp_path, *options)
+    first = command(small_root, tmp_path, *options)
     wait_for(lambda: stored(tmp_path) and len(workers_of(first)) == 2, first)
     workers = workers_of(first)
     first.kill()
@@ -260,7 +252,7 @@ def test_a_killed_sweep_leaves_no_worker_and_goes_on(longer_root, tmp_path):
     assert not alive
     before = {record.key: record for record in load_all([tmp_path]).values()}
 
-    last = command(longer_root, tmp_path, *options)
+    last = command(small_root, tmp_path, *options)
     wait_for(lambda: len(stored(tmp_path)) > len(before), last)
     workers_of(last)[0].kill()
     output, errors = last.communicate(timeout=600)

@@ -17,6 +17,7 @@ CONFIGS = [
     *MODELS.values(),
     SeparableConfig((5, 7, 11), (1, 2, 3)),
     SeparableConfig((8, 8, 8), inner_norm=False),
+    SeparableConfig((8, 8, 8), inner_affine=False),
     replace(MODELS[10], squeeze_excitation=4),
 ]
 

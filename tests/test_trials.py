@@ -87,7 +87,6 @@ def test_each_final_is_what_the_plans_rule_chooses():
         assert (final.base, final.config) == (base, trial.config)
         assert final.recipe == replace(trial.recipe, **ALL_IMAGES)
     ten, nine = (EXPERIMENTS[f"{model}-final-muon"] for model in (10, 9))
-    assert outcome(ten.base).gain.mean >= GAIN
     assert (nine.recipe, nine.config) == (ten.recipe, EXPERIMENTS["9"].config)
     missed = outcomes("short-trial-muon")  # so there is no shorter final
     assert [found.lowest < LOWEST_OF_A_FINAL for found in missed] == [True, True]

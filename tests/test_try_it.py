@@ -2,7 +2,6 @@
 
 from unittest.mock import Mock
 
-import nbformat
 import numpy
 import pytest
 from matplotlib import pyplot
@@ -13,7 +12,7 @@ from study.show import lesson
 from study.show.plots import position_in_band
 from study.store import STUDY
 from tests.conftest import of_study
-from utils.data import ROOT
+from tests.test_notebooks import NOTEBOOKS, cells
 
 AGAIN = {  # what a cell has, as recorded, and what a reader may change it to
     "LEARNING_RATE = 0.1": "LEARNING_RATE = 0.2",
@@ -27,8 +26,8 @@ AGAIN = {  # what a cell has, as recorded, and what a reader may change it to
     "RATE = 0.001": "RATE = 0.02",
     "SECOND = 0.0": "SECOND = 5.0",
 }
-NOTEBOOKS = [nbformat.read(path, 4) for path in sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))]
-CELLS = [c.source for notebook in NOTEBOOKS for c in notebook.cells if "\ntry_it(" in c.source]
+CODE = [cell.source for path in NOTEBOOKS for cell in cells(path, "code")]
+CELLS = [source for source in CODE if "\ntry_it(" in source]
 
 
 def test_every_model_has_one():

@@ -94,4 +94,5 @@ def _formula(layer: nn.Module) -> str:
         size, inputs = layer.kernel_size[0], layer.in_channels // layer.groups
         biases = f" + {layer.out_channels}" if layer.bias is not None else ""
         return f"{size}·{size}·{inputs}·{layer.out_channels}{biases}"
-    return f"2·{layer.num_features}" if isinstance(layer, nn.BatchNorm2d) else ""
+    learned = isinstance(layer, nn.BatchNorm2d) and layer.affine
+    return f"2·{layer.num_features}" if learned else ""

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.browser import CHROMIUM
+from tools.mutants import SKIPPED
 from utils.data import ROOT
-
-IGNORED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "__pycache__", ".*_cache")
 
 
 @pytest.fixture(scope="session")
@@ -26,4 +25,4 @@ def browser():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    return shutil.copytree(ROOT, tmp_path_factory.mktemp("copy") / "project", ignore=IGNORED)
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp("copy") / "project", ignore=SKIPPED)

@@ -136,17 +136,6 @@ def board(page) -> tuple[float, float]:
     return box["x"], box["y"]
 
 
-def test_strokes_are_read(draw):
-    x, y = board(draw)
-    draw.mouse.move(x + 80, y + 60)
-    draw.mouse.down()
-    for right, down in ((200, 60), (120, 230)):
-        draw.mouse.move(x + right, y + down, steps=8)
-    draw.mouse.up()
-    draw.wait_for_function(f"{ANSWER}.includes(' reads 7, at ')")
-    draw.wait_for_function("document.querySelectorAll('#maps figure').length == 4")
-
-
 @pytest.fixture(params=[(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
 def touched(request, browser, base):
     """The page as on a phone or a tablet, and what sends it touches and a pen."""
