@@ -30,11 +30,8 @@ def usable() -> bool:
         layers.ReLUDropout()(torch.ones(1, 1, 1, 1))
     except Exception as error:  # whatever ails an optional package, training goes on without it
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        print(
-            f"Numba cannot be used here ({reason}): torch's own layers run, with the same results "
-            "up to rounding, but slower",
-            file=sys.stderr,
-        )
+        instead = "torch's own layers run, with the same results up to rounding, but slower"
+        print(f"Numba cannot be used here ({reason}): {instead}", file=sys.stderr)
         return False
     _keep_memory()
     return True

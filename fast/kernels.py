@@ -13,7 +13,6 @@ float32. One thread computes, so the sums do not depend on the number of threads
 
 import contextlib
 import hashlib
-import math
 import pickle
 
 import numpy as np
@@ -66,11 +65,6 @@ def compiled(function):
     with contextlib.suppress(RuntimeError):  # a read-only checkout and no home
         made._cache = Cache(function)
     return made
-
-
-def lanes(pixels: int, channels: int) -> int:
-    """The row length of the matrix in which `pixels` x `channels` values are processed."""
-    return math.gcd(pixels, TILE) * channels
 
 
 def widen(stored):
@@ -267,14 +261,11 @@ def _moments(x, channels):
 @compiled
 def _scales(kind, p):
     """Dropout's 1 / (1 - p) before and after the activation: ReLU alone commutes with it."""
-    scale = 1 / (1 - p)
-    return (1 - p, np.float32(1)) if kind == RELU else (1.0, np.float32(scale))
+    return (1 - p, np.float32(1)) if kind == RELU else (1.0, np.float32(1 / (1 - p)))
 
 
 @compiled
-def batch_norm_act(
-    x, weight, bias, running_mean, running_variance, momentum, eps, kind, p, seed, y
-):
+def batch_norm_act(x, weight, bias, running_mean, running_var, momentum, eps, kind, p, seed, y):
     """Fill y = dropout(activation(batch norm(x))).
 
     x and y are [rows, lanes], all else [C] or a number. The running statistics are moved, too.
@@ -286,7 +277,7 @@ def batch_norm_act(
     unbiased = variance * pixels / (pixels - 1)
     for c in range(weight.size):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
-        running_variance[c] += momentum * (unbiased[c] - running_variance[c])
+        running_var[c] += momentum * (unbiased[c] - running_var[c])
     before, after = _scales(kind, p)
     factor = weight * inverse / before
     _affine_act(x, factor, bias / before - factor * mean, kind, after, y)

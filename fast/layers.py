@@ -5,6 +5,8 @@ torch's own. `tests/test_fast.py` proves each equal to its torch counterpart in 
 gradients and running statistics. `fast.fuse` puts them into a network.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,8 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fast import kernels, spatial
-
-SEEDS = 2**63 - 1  # of the kernels' random numbers; each call draws one from torch's generator
+from fast.kernels import HARDSWISH, IDENTITY, RELU, SILU
 
 
 def _runs_kernels(x: Tensor) -> bool:
@@ -32,7 +33,7 @@ def _memory(x: Tensor, *shape: int) -> np.ndarray:
 
 def _matrix(x: Tensor) -> np.ndarray:
     """The same memory as [rows, lanes]; see `fast.kernels`."""
-    lanes = kernels.lanes(x.numel() // x.shape[1], x.shape[1])
+    lanes = math.gcd(x.numel() // x.shape[1], kernels.TILE) * x.shape[1]
     return _memory(x, x.numel() // lanes, lanes)
 
 
@@ -46,7 +47,8 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def _draw_seed(p: float) -> int:
-    return int(torch.randint(SEEDS, ())) if p > 0 else 0
+    """A seed of a kernel's random numbers, from torch's generator; 0 where none are needed."""
+    return int(torch.randint(2**63 - 1, ())) if p > 0 else 0
 
 
 class _ReLUDropoutFunction(torch.autograd.Function):
@@ -111,12 +113,7 @@ class _BatchNormActFunction(torch.autograd.Function):
         return dx, torch.from_numpy(d_weight).float(), torch.from_numpy(d_bias).float(), None
 
 
-KINDS = {
-    nn.ReLU: kernels.RELU,
-    nn.SiLU: kernels.SILU,
-    nn.Hardswish: kernels.HARDSWISH,
-    nn.Identity: kernels.IDENTITY,
-}
+KINDS = {nn.ReLU: RELU, nn.SiLU: SILU, nn.Hardswish: HARDSWISH, nn.Identity: IDENTITY}
 
 
 class BatchNormAct2d(nn.BatchNorm2d):

@@ -96,7 +96,11 @@ def as_mnist(picture: Picture) -> Tensor:
     small = Image.fromarray(ink.astype(numpy.float32))
     small = small.resize((width, height), Image.Resampling.BICUBIC)
     small = numpy.clip(small / numpy.max(small), 0, 1)
-    return torch.from_numpy(_centred(small).round().astype(numpy.uint8))
+    margins = []  # with which the centre of mass is at the centre, as far as the digit fits
+    for side, centre in zip(small.shape, ndimage.center_of_mass(small), strict=True):
+        start = min(max(round(IMAGE_SIZE / 2 - centre), 0), IMAGE_SIZE - side)
+        margins.append((start, IMAGE_SIZE - side - start))
+    return torch.from_numpy(numpy.pad(small * 255, margins).round().astype(numpy.uint8))
 
 
 def _grey(picture: Picture) -> numpy.ndarray:
@@ -211,12 +215,3 @@ def _without_lines(mask: numpy.ndarray) -> numpy.ndarray:
         widest = max(widest, *numpy.bincount(ndimage.label(thin)[0])[1:], 0)
     changed = kept.any() and (kept != mask).any()
     return kept | ndimage.binary_closing(kept, iterations=widest // 2 + 1) if changed else mask
-
-
-def _centred(small: numpy.ndarray) -> numpy.ndarray:
-    """[28, 28], 0..255, with the centre of mass at the centre, as far as the digit fits."""
-    margins = []
-    for side, centre in zip(small.shape, ndimage.center_of_mass(small), strict=True):
-        start = min(max(round(IMAGE_SIZE / 2 - centre), 0), IMAGE_SIZE - side)
-        margins.append((start, IMAGE_SIZE - side - start))
-    return numpy.pad(small * 255, margins)

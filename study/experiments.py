@@ -260,7 +260,6 @@ def get_experiment(name: str | int) -> Experiment:
         return replace(base, name=str(name), base=base.name, config=config, model=None)
     if str(name) not in EXPERIMENTS:
         near = ", ".join(get_close_matches(str(name), EXPERIMENTS, cutoff=0))
-        raise ValueError(
-            f"unknown experiment {short_repr(name)}; nearest are {near}; docs/plan.md lists all"
-        )
+        fault = f"unknown experiment {short_repr(name)}; nearest are {near}"
+        raise ValueError(f"{fault}; docs/plan.md lists all")
     return EXPERIMENTS[str(name)]

@@ -6,11 +6,11 @@ if the 95 % interval of its effect lies on the stated side and stays there when 
 out, *not held* if the interval lies wholly on the other side, else *undecided*.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from study import statistics as stats
-from study.experiments import EXPERIMENTS, kind_of
+from study.experiments import EXPERIMENTS
 from study.published import PUBLISHED
 from study.records import Record
 from study.runs import recorded
@@ -85,11 +85,10 @@ def _enough(*names: str) -> list[list[Record]]:
     return groups if list(map(len, groups)) == list(planned) else []
 
 
-def findings(model: int | None = None) -> list[Judged]:
-    """The findings of one of the ten models, or all, that have enough recorded seeds."""
-    stated = (finding for finding in FINDINGS if model in (None, finding.model))
-    found = ((finding, _enough(*finding.names)) for finding in stated)
-    return [judge(finding, records) for finding, records in found if records]
+def findings(stated: Iterable[Finding] | None = None) -> list[Judged]:
+    """Those of the stated findings, default all, that have enough recorded seeds."""
+    stated = FINDINGS if stated is None else stated
+    return [judge(each, records) for each in stated if (records := _enough(*each.names))]
 
 
 def sentences(model: int | None = None) -> str:
@@ -97,8 +96,7 @@ def sentences(model: int | None = None) -> str:
 
     Of one of the ten models; None: of the finals and other networks beside the ten.
     """
-    beside = {f.id for f in FINDINGS if f.model is None or kind_of(f.names[0]) == "finals"}
-    found = (each for each in findings(model) if (each.finding.id in beside) == (model is None))
+    found = findings(finding for finding in FINDINGS if finding.model == model)
     return "\n".join(f"- {judged}" for judged in found)
 
 
@@ -148,11 +146,9 @@ FINDINGS = (
     Finding("10-brief", 10, "model 10's lowest of the last five epochs is at the brief's accuracy on average", ("10",), _lowest, ">", TARGET_ACCURACY),
     Finding("10-flatters", 10, "the best epoch, chosen on the test set, flatters model 10 by more than 0.05 points", ("10",), stats.selection_bias, ">", 0.05),
     # The brief, kept: at least on average; how many single runs keep it is counted beside it.
-    Finding("9-final-brief", 9, "9-final's lowest of the last five epochs is at the brief's accuracy on average", ("9-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("10-final-brief", 10, "10-final's lowest of the last five epochs is at the brief's accuracy on average", ("10-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("10-final-cost", 10, "a fifth fewer parameters cost test accuracy under the finals' recipe", ("10-final", "9-final"), _test, "<"),
-    Finding("smallest-final-brief", None, "smallest-final's lowest of the last five epochs is at the brief's accuracy on average", ("smallest-final",), _lowest, ">", TARGET_ACCURACY),
-    Finding("wild-final-brief", None, "wild-final's lowest of the last five epochs is at the brief's accuracy on average", ("wild-final",), _lowest, ">", TARGET_ACCURACY),
+    *(Finding(f"{name}-brief", None, f"{name}'s lowest of the last five epochs is at the brief's accuracy on average", (name,), _lowest, ">", TARGET_ACCURACY) for name in ("9-final", "10-final")),
+    Finding("10-final-cost", None, "a fifth fewer parameters cost test accuracy under the finals' recipe", ("10-final", "9-final"), _test, "<"),
+    *(Finding(f"{name}-brief", None, f"{name}'s lowest of the last five epochs is at the brief's accuracy on average", (name,), _lowest, ">", TARGET_ACCURACY) for name in ("smallest-final", "wild-final")),
     *(Finding(f"{name}-goal", None, f"{name} ends at {goal:.2f} % or more on average, the plan's goal", (name,), _test, ">", goal) for name, goal in BEST_GOALS.items()),
     Finding("best-final-muon-gain", None, "best-final-muon tests better than best-final, which has AdamW", ("best-final-muon", "best-final"), _test, ">"),
     Finding("short-final-brief", None, "short-final's lowest of the last five epochs is at the brief's accuracy on average", ("short-final",), _lowest, ">", TARGET_ACCURACY),

@@ -23,17 +23,9 @@ from utils import recipes
 from utils.device import ENGINE_VERSION, Engine
 from utils.recipes import Recipe
 from utils.training import EpochRow
-from utils.validation import (
-    CoerceTuple,
-    Hex,
-    NotNegative,
-    Positive,
-    Seed,
-    checked,
-    one_line,
-    short_repr,
-)
+from utils.validation import CoerceTuple, NotNegative, Positive, Seed, checked, one_line, short_repr
 
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], CoerceTuple]
 
 
@@ -51,9 +43,8 @@ def converter(field: str, module: ModuleType, *names: str) -> Callable[[object],
             if type(given) is kind:
                 return given
             if type(given).__name__ == kind.__name__ or (isinstance(given, dict) and known):
-                return kind(
-                    **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-                )
+                plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+                return kind(**plain)
         raise ValueError(f"run.{field}: expected a {' or '.join(names)}, not {short_repr(given)}")
 
     return current

@@ -148,9 +148,7 @@ def brief_met(runs: list[Record]) -> str:
 def precisions(runs: list[Record]) -> str:
     """In which number formats the runs were trained: one, or each with its number of runs."""
     counts = Counter(run.engine.precision for run in runs)
-    return ", ".join(
-        f"{n} {each}" if counts[each] < len(runs) else each for each, n in counts.items()
-    )
+    return ", ".join(f"{n} {each}" if n < len(runs) else each for each, n in counts.items())
 
 
 @dataclass(frozen=True)

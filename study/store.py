@@ -33,6 +33,8 @@ from utils.validation import OneLineError, first_line, short_repr
 
 STUDY = ROOT / "records"  # the committed evidence, from which alone pages are made
 TOLERANCE = 3  # images by which a re-measured accuracy may differ: other CPUs round differently
+Callback = Callable[[EpochRow | float], None]
+Weights = dict[str, numpy.ndarray]  # by name
 PACKAGES = ("torch", "numpy", "numba")  # whose versions a record names
 
 
@@ -100,10 +102,9 @@ def _load(path: Path, mtime: int, size: int) -> Record:
 
 def damaged(path: Path, fault: str) -> RecordError:
     """An error that names file, fault and remedy."""
-    return RecordError(
-        f"record {path} is damaged ({fault}); restore it, e.g. with 'git checkout -- {path}', "
-        "or delete the run's .json and .npz to train it again"
-    )
+    restore = f"restore it, e.g. with 'git checkout -- {path}'"
+    again = "delete the run's .json and .npz to train it again"
+    return RecordError(f"record {path} is damaged ({fault}); {restore}, or {again}")
 
 
 def load_network(record: Record) -> Network | SeparableNetwork:
@@ -117,10 +118,8 @@ def load_network(record: Record) -> Network | SeparableNetwork:
         raise ValueError(f"expected a record, as runs() returns, not {short_repr(record)}")
     path = record.weights_path
     if not path.exists():
-        raise RecordError(
-            f"{path} is not there; weights are kept for seed 0 of each experiment and for all "
-            "seeds of finals, for no search, trial or reference"
-        )
+        kept = "weights are kept for seed 0 of each experiment and for all seeds of finals"
+        raise RecordError(f"{path} is not there; {kept}, for no search, trial or reference")
     try:
         with numpy.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -160,16 +159,13 @@ def verify(record: Record, data: Dataset) -> bool:
     found = int(correct(load_network(record), test.images, test.labels, record.statistics).sum())
     recorded = int(numpy.trace(record.confusion))
     if abs(found - recorded) > TOLERANCE * len(test) / 10_000:
-        raise RecordError(
-            f"record {record.path}: {recorded} of {len(test)} test images are classified correctly "
-            f"as recorded, {found} as re-measured; restore it, or delete it to train the run again"
-        )
+        fault = f"{recorded} of {len(test)} test images are classified correctly as recorded"
+        remedy = "restore it, or delete it to train the run again"
+        raise RecordError(f"record {record.path}: {fault}, {found} as re-measured; {remedy}")
     return True
 
 
-def train(
-    run: Run, data: Dataset, folder: Path, **callbacks: Callable[[EpochRow | float], None]
-) -> Record:
+def train(run: Run, data: Dataset, folder: Path, **callbacks: Callback) -> Record:
     """Train a run now and store its record and weights in `folder`; no other run's are replaced.
 
     The callbacks are `report` and `expect` of `utils.training.fit`.
@@ -183,10 +179,8 @@ def train(
     return save(*computed(run, data, **callbacks), folder)
 
 
-def computed(
-    run: Run, data: Dataset, **callbacks: Callable[[EpochRow | float], None]
-) -> tuple[Record, dict[str, numpy.ndarray]]:
-    """Train a run now; returns its record, not stored yet, and its weights by name."""
+def computed(run: Run, data: Dataset, **callbacks: Callback) -> tuple[Record, Weights]:
+    """Train a run now; returns its record, not stored yet, and its weights."""
     engine = reference_engine() if run.reference else best_engine()
     options = {"engine": engine, "measure_test": run.measure_test, **callbacks}
     try:
@@ -194,9 +188,8 @@ def computed(
     except (KeyboardInterrupt, SystemError) as error:
         if not isinstance(error.__cause__ or error, KeyboardInterrupt):  # compiled code wraps it
             raise
-        raise RunInterruptedError(
-            f"interrupted {run.title}; finished runs stay, the same call trains this one again"
-        ) from None
+        remedy = "finished runs stay, the same call trains this one again"
+        raise RunInterruptedError(f"interrupted {run.title}; {remedy}") from None
     state = result.network.state_dict()
     versions = {name: metadata.version(name) for name in PACKAGES if find_spec(name)}
     outcome = ("statistics", "history", "confusion", "engine", "seconds")
@@ -214,7 +207,7 @@ def computed(
     return record, {name: tensor.contiguous().numpy() for name, tensor in state.items()}
 
 
-def save(record: Record, weights: dict[str, numpy.ndarray], folder: Path) -> Record:
+def save(record: Record, weights: Weights, folder: Path) -> Record:
     """Store a new record, weights first, so that a record on disk always has its weights.
 
     A record of the same key that lies there stays, and is returned. So does one of a run on other
@@ -272,7 +265,5 @@ def check_writable(folder: Path, runs: Iterable[Run] = ()) -> None:
 
 
 def _not_stored(path: Path, error: OSError) -> RecordError:
-    return RecordError(
-        f"cannot store {path} ({error.strerror or first_line(error)}); make room or "
-        "make it writable, or name another folder with MNIST_RUNS or --store"
-    )
+    remedy = "make room or make it writable, or name another folder with MNIST_RUNS or --store"
+    return RecordError(f"cannot store {path} ({error.strerror or first_line(error)}); {remedy}")

@@ -7,6 +7,7 @@ so the same command continues an interrupted one; Dask repeats the run of a work
 
 import argparse
 import contextlib
+import copy
 import logging
 import signal
 import sys
@@ -16,7 +17,6 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask
-import numpy
 import torch
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, TimeoutError, as_completed
@@ -28,7 +28,7 @@ from study.commands import INTERRUPTS, status
 from study.experiments import EXPERIMENTS
 from study.records import Record, Run
 from study.runs import wanted_runs
-from study.store import RecordError, check_writable, computed, load_all, runs_folder, save
+from study.store import RecordError, Weights, check_writable, computed, load_all, runs_folder, save
 from utils.data import Dataset, load_mnist
 from utils.device import ENGINE_VERSION
 from utils.validation import OneLineError, first_line
@@ -48,7 +48,7 @@ LOCAL = {
     "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     "distributed.admin.large-graph-warning-threshold": "1GB",  # the images travel in the graph
 }
-Made = tuple[Record, dict[str, numpy.ndarray]] | str  # a record and its weights, or the failure
+Made = tuple[Record, Weights] | str  # what came of a run, or why it failed
 
 
 class ClusterError(OneLineError, RuntimeError):
@@ -122,10 +122,11 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
             client = stack.enter_context(Client(cluster, timeout=PATIENCE, set_as_default=False))
         except (OSError, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError) as error:
             if address is None:
-                raise ClusterError(
-                    f"no workers can be started here ({first_line(_root(error))}); they need open "
-                    "files (see ulimit -n) and room in /dev/shm; runs() needs none"
-                ) from None
+                while error.__cause__ or error.__context__:  # to the error with which it began
+                    error = error.__cause__ or error.__context__
+                fault = f"no workers can be started here ({first_line(error)})"
+                needs = "they need open files (see ulimit -n) and room in /dev/shm"
+                raise ClusterError(f"{fault}; {needs}; runs() needs none") from None
             raise ClusterError(
                 f"no Dask scheduler answers at {address} ({first_line(error)}); start one with "
                 "'PYTHONPATH=. dask scheduler' and give its address, such as tcp://10.0.0.1:8786"
@@ -135,21 +136,12 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Clien
         yield client
 
 
-def _root(error: BaseException) -> BaseException:
-    """The error with which it began."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
-    return error
-
-
 def _check_guarded() -> None:
     """Refuse a script that each worker, which imports it, would run again from its top."""
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script and "__main__" not in Path(script).read_text(encoding="utf-8", errors="ignore"):
-        raise ClusterError(
-            f"every worker would run {script} itself: call sweep() there under "
-            "'if __name__ == \"__main__\":'"
-        )
+        remedy = "call sweep() there under 'if __name__ == \"__main__\":'"
+        raise ClusterError(f"every worker would run {script} itself: {remedy}")
 
 
 @contextlib.contextmanager
@@ -199,7 +191,7 @@ def _engine_version() -> int:
 def trained(client: Client, todo: list[Run], data: Dataset) -> Iterator[tuple[Run, Made]]:
     """Train runs on the workers; yields each run and what came of it, in the order of their end."""
     # A task, not scattered: these are computed again where the only worker that has them dies.
-    images = client.submit(_itself, data, pure=False)
+    images = client.submit(copy.copy, data, pure=False)
     futures = {
         client.submit(_train_on_worker, run, images, pure=False, priority=-place): run
         for place, run in enumerate(todo)
@@ -226,10 +218,6 @@ def _watch(client: Client, ended: threading.Event) -> None:
             before, alone = alone, not client.nthreads()
             if alone and not before:
                 print("no worker is left: start some, and the sweep goes on", file=sys.stderr)
-
-
-def _itself(data: Dataset) -> Dataset:
-    return data
 
 
 def _train_on_worker(run: Run, data: Dataset) -> Made:

@@ -28,19 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m study.verdict", description=__doc__)
     parser.add_argument("--verify", action="store_true", help="measure kept networks again, first")
-    parser.add_argument(
-        "--records", type=Path, nargs="+", help="folders of records; default: runs and records"
-    )
+    folders = "folders of records; default: runs and records"
+    parser.add_argument("--records", type=Path, nargs="+", help=folders)
     options = parser.parse_args(arguments)
     data, found, strangers = load_mnist(), [], 0
     for record in load_all(options.records).values():
         if not named_rightly(record.run):
             strangers += 1
-            print(
-                f"{record.path} is left out: it says that it is of {record.run.name}, whose "
-                "network or recipe is another today; give the run a name of its own",
-                file=sys.stderr,
-            )
+            fault = f"{record.path} is left out: it says that it is of {record.run.name}"
+            remedy = "whose network or recipe is another today; give the run a name of its own"
+            print(f"{fault}, {remedy}", file=sys.stderr)
         # The brief is about these data, and about accuracy on the test set, shut for trials.
         elif record.run.measure_test and record.data_checksum == data.checksum:
             found.append(record)

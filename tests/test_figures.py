@@ -273,7 +273,7 @@ def test_every_model_has_a_diagram_and_the_change_is_orange():
     drawn = [to_hex(patch.get_facecolor()).upper() for patch in figure.axes[0].patches]
     assert [c == ORANGE for c in drawn if c in (ORANGE, SKY)] == [False] * 9 + [True, True]  # head
     assert [b.parameters for b in blocks] == [110, 1104, 0, 120, 920, 1104, 96, 720, 920, 0, 100]
-    check(diagrams.diagram(SeparableConfig((8, 8, 8)), MODELS[1]))
+    check(diagrams.diagram(SeparableConfig((8, 8, 8))))
     blocks = diagrams._blocks(SeparableConfig((10, 14, 17), (1, 1, 1)))
     outputs = [b.output for b in blocks if b.layer.startswith("depthwise")]
     assert outputs == [(10, 28, 28), (14, 14, 14), (17, 7, 7)]  # as wide as the block's output
@@ -294,7 +294,7 @@ def test_class_activation_maps_sum_to_the_logits(mnist, found):
     record, image = found["6"][0], mnist.test.images[:1]
     network = load_network(record)
     figure = check(look.class_activation(network, image, record.statistics))
-    logits = look.outputs(network, {"head": network.head}, image, record.statistics)["head"]
+    logits = look.outputs(network, image, record.statistics)["head"]
     (most, less), (first, second) = (best.tolist() for best in logits.flatten().topk(2))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"{first}, {most:+.1f}", f"2nd: {second}, {less:+.1f}"]

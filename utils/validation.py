@@ -16,7 +16,6 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 CoerceTuple = Strict(False)  # accept a list for a tuple
 
 T = TypeVar("T")

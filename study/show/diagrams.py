@@ -16,24 +16,25 @@ MARKS = {"batch norm": GREEN, "dropout": PURPLE}  # strips in a block
 MAX_CHANNELS, MAX_SIDE = 64, 28  # channels and pixels that fill a column's width and height
 
 
-def diagram(model: int | Config, before: int | Config | None = None) -> Figure:
+def diagram(model: int | Config) -> Figure:
     """A network as blocks: height is resolution, width is channels; what changed is orange.
 
-    It is compared with `before`; default the model one less, if there is one.
+    One of the ten is compared with the model one less, if there is one.
     """
-    if before is None and isinstance(model, int) and model - 1 in MODELS:
-        before = model - 1
-    blocks = _blocks(model)
-    old = _blocks(before) if before is not None else blocks
+    blocks, compared = _blocks(model), isinstance(model, int) and model - 1 in MODELS
+    old = _blocks(model - 1) if compared else blocks
     total, previous = (sum(block.parameters for block in row) for row in (blocks, old))
     name = f"Model {model}" if isinstance(model, int) else "The network"
     changed = [[block] != old[i : i + 1] for i, block in enumerate(blocks)]
     title = f"{name}: {total:,} parameters"
     if any(changed):
         title = f"{name}: {total:,} parameters, {total - previous:+,}; what changed is orange"
-    elif before is not None:
+    elif compared:
         title = f"{name}: the same {total:,} parameters; what changed is the training"
-    figure, axes = sized(8, 3.1, title, f"{name} as blocks: " + "; ".join(map(_said, blocks)))
+    sizes = ("x".join(map(str, block.output)) for block in blocks)
+    pairs = zip(blocks, sizes, strict=True)
+    said = (f"{block.layer} to {size}, {block.parameters:,} parameters" for block, size in pairs)
+    figure, axes = sized(8, 3.1, title, f"{name} as blocks: {'; '.join(said)}")
     for x, (block, new) in enumerate(zip(blocks, changed, strict=True)):
         _draw(axes, x, block, ORANGE if new else SKY)
     axes.set(xlim=(-0.6, len(blocks) - 0.4), ylim=(-0.62, 1.15))
@@ -58,11 +59,6 @@ def _blocks(model: int | Config) -> list[LayerRow]:
             if row.spatial:  # a separable block has the channels of its second convolution
                 blocks[-1] = replace(blocks[-1], output=row.output)
     return blocks
-
-
-def _said(block: LayerRow) -> str:
-    size = "x".join(map(str, block.output))
-    return f"{block.layer} to {size}, {block.parameters:,} parameters"
 
 
 def _draw(axes, x: int, block: LayerRow, colour: str) -> None:

@@ -179,9 +179,8 @@ def frontier(
     reliable = [runs for runs in ours.values() if all(verdict(run).met for run in runs)]
     if reliable:
         least = min(reliable, key=lambda runs: runs[0].parameters)
-        title = (
-            f"{least[0].parameters:,} parameters met the brief in all {len(least)} runs; " + title
-        )
+        met = f"{least[0].parameters:,} parameters met the brief in all {len(least)} runs"
+        title = f"{met}; {title}"
     alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
     figure, ((whole,), (part,)) = panels(2, 1, (8, 7.8), title[0].upper() + title[1:], alt)
     for axis, thousands in ((whole, (2, 5, 10, 20, 50)), (part, (2, 3, 4, 5, 6, 8, 10))):
@@ -204,9 +203,8 @@ def frontier(
             part.annotate(name, place, (6 * side, -4), ha="right" if side < 0 else "left", **NOTE)
         else:
             part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
-    whole.scatter(
-        [], [], color=BLUE, label="ours, on the test set: mean of the final epoch, 95 % interval"
-    )
+    label = "ours, on the test set: mean of the final epoch, 95 % interval"
+    whole.scatter([], [], color=BLUE, label=label)
     curves = ("before Muon", SKY, 5, "muon"), ("with Muon, too", GREEN, 1.5, "")
     for words, colour, width, out in curves if tried else ():
         kept = [each for each in tried if EXPERIMENTS[each.name].recipe.optimizer != out]

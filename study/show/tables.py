@@ -12,7 +12,6 @@ from utils.data import CANONICAL_CHECKSUM
 from utils.layers import layer_rows
 
 Columns = dict[str, Callable[[list[Record]], object]]  # {header: its cell for an experiment's runs}
-Groups = dict[str, list[Record]]  # {experiment: its runs}
 
 
 def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) -> str:
@@ -23,7 +22,7 @@ def markdown(columns: Iterable[str], rows: Iterable[Iterable], left: int = 1) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def table(columns: Columns, groups: Groups) -> str:
+def table(columns: Columns, groups: dict[str, list[Record]]) -> str:
     """Markdown: one line per experiment, with columns such as `LADDER`, in the order given."""
     rows = [(name, *(cell(runs) for cell in columns.values())) for name, runs in groups.items()]
     return markdown(("experiment", *columns), rows)
