@@ -6,9 +6,9 @@ import pytest
 from study import trials
 from study.experiments import ALL_IMAGES, EXPERIMENTS, TRIALS
 from study.runs import recorded
-from study.statistics import runs_meeting_brief
+from study.statistics import difference, runs_meeting_brief
 from study.store import STUDY
-from study.thresholds import GAIN, LOWEST_OF_A_FINAL, MAX_EPOCHS
+from study.thresholds import GAIN, LOWEST_OF_A_FINAL, MAX_EPOCHS, RUNS_GOAL
 from study.trials import outcome, outcomes, score
 from tests.conftest import of_study
 from tools.pages import goals_table, performance_log
@@ -58,6 +58,13 @@ def test_the_goals_are_held_against_what_was_reached():
     assert rows[2][2].startswith(f"{small.lowest:.3f} % at {small.parameters:,}, ")
     forged = {"9-final": of_study(1)}
     assert " | no |" in goals_table(forged).splitlines()[2]
+
+
+def test_muon_does_for_networks_9_and_10_what_the_pages_say():
+    muon, adamw = ([of_study(f"{model}-final{end}") for model in (9, 10)] for end in ("-muon", ""))
+    assert min(map(runs_meeting_brief, muon)) >= RUNS_GOAL > max(map(runs_meeting_brief, adamw))
+    nine, ten = map(difference, muon, adamw)
+    assert nine.low > 0 > ten.low
 
 
 def test_each_final_is_what_the_plans_rule_chooses():
