@@ -23,7 +23,7 @@ SERIES = tuple(zip((BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY), "os^Dv*", stri
 DOT = {"s": 30, "linewidths": 1.4, "zorder": 3}
 PALE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 NOTE = {"textcoords": "offset points", "fontsize": 10, "bbox": PALE}
-NEAR_SIZES, NEAR_ACCURACIES = (1_500, 10_500), (99.25, 99.75)  # of the frontier's enlarged part
+NEAR_SIZES, NEAR_ACCURACIES = (2_600, 11_000), (99.25, 99.75)  # of the frontier's enlarged part
 
 
 def display_name(name: str) -> str:
@@ -107,8 +107,13 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
         ends, style = (column - 0.35, column + 0.35), {"color": VERMILION, "lw": 2, "zorder": 4}
         mean = axes.hlines(final_test(runs).mean, *ends, **style)
     target_line(axes, TARGET_ACCURACY)
-    names = [f"{fill(name, 12)}\n{runs[0].parameters:,}" for name, runs in models.items()]
-    axes.set_xticks(range(len(models)), names, fontsize=9, rotation=45 if len(models) > 9 else 0)
+    many = len(models) > 9  # then their names stand askew, in one line
+    names = [
+        f"{name if many else fill(name, 12)}\n{runs[0].parameters:,}"
+        for name, runs in models.items()
+    ]
+    style = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if many else {}
+    axes.set_xticks(range(len(models)), names, fontsize=9, **style)
     axes.set(xlabel="experiment, and its parameters", ylabel="test accuracy, %")
     axes.set_xlim(-0.5, len(models) - 0.5)
     small = axes.fill_between([], [], color=YELLOW, alpha=0.3)
@@ -190,17 +195,19 @@ def frontier(
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
     part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES, title="the upper part, enlarged")
-    sizes = [runs[0].parameters for runs in ours.values()]
+    order = sorted(ours, key=lambda name: -final_test(ours[name]).mean)
+    near = [name for name in order if final_test(ours[name]).mean > NEAR_ACCURACIES[0]]
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
         place = (size, interval.value)
-        for axis in (whole, part) if place[1] > NEAR_ACCURACIES[0] else (whole,):
+        beside = [other for other in near if abs(ours[other][0].parameters / size - 1) < 0.05]
+        for axis in (whole, part) if name in near else (whole,):
             with_interval(axis, interval, size, BLUE, across=False)
-        if place[1] <= NEAR_ACCURACIES[0]:  # neighbours have their names below and above
+        if name not in near:  # neighbours have their names below and above
             whole.annotate(name, place, (6, 2 if index % 2 else -12), **NOTE)
-        elif name[0].isdigit() or sizes.count(size) > 1:  # of one size: on both sides in turn
-            side = -1 if name[0].isdigit() or index % 2 == 0 else 1
-            part.annotate(name, place, (6 * side, -4), ha="right" if side < 0 else "left", **NOTE)
+        elif len(beside) > 1:  # of about one size: on both sides in turn, the highest to the right
+            side, end = ((6, "left"), (-6, "right"))[beside.index(name) % 2]
+            part.annotate(name, place, (side, -4), ha=end, **NOTE)
         else:
             part.annotate(name, (size, interval.high), (0, 4), ha="center", **NOTE)
     label = "ours, on the test set: mean of the final epoch, 95 % interval"
