@@ -92,7 +92,9 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
         every = sum(count == len(models[name]) for name, count in met.items())
         title += f"; {every} of {len(met)} experiments meet it with every run"
     alt = "Test accuracy in the last five epochs of every run, by experiment, "
-    figure, axes = sized(8, 4.2, title, alt + f"against {TARGET_ACCURACY} %")
+    many = len(models) > 9  # then their names stand askew, in one line
+    height = 5 if many else 4.2
+    figure, axes = sized(8, height, title, alt + f"against {TARGET_ACCURACY} %")
     sizes = {runs[0].parameters < PARAMETER_LIMIT for runs in models.values()}
     for column, runs in enumerate(models.values()):
         if len(sizes) > 1 and runs[0].parameters < PARAMETER_LIMIT:
@@ -107,7 +109,6 @@ def ladder(models: dict[str, list[Record]]) -> Figure:
         ends, style = (column - 0.35, column + 0.35), {"color": VERMILION, "lw": 2, "zorder": 4}
         mean = axes.hlines(final_test(runs).mean, *ends, **style)
     target_line(axes, TARGET_ACCURACY)
-    many = len(models) > 9  # then their names stand askew, in one line
     names = [
         f"{name if many else fill(name, 12)}\n{runs[0].parameters:,}"
         for name, runs in models.items()
