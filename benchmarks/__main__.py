@@ -27,9 +27,8 @@ QUICK = "4", "9", "best-final"  # the last has the separable body
 def main() -> None:
     """Measure, store and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help=f"{' '.join(QUICK)} alone, three rounds"
-    )
+    words = f"{' '.join(QUICK)} alone, three rounds"
+    parser.add_argument("--quick", action="store_true", help=words)
     quick = parser.parse_args().quick
     os.environ["MNIST_DEVICE"] = "cpu"  # a GPU has a program of its own
     results = rounds(*((QUICK, 3) if quick else (("1", *QUICK, "10"), 5)))

@@ -5,6 +5,7 @@ author = copyright = "the study's authors"
 extensions = ["myst_nb"]
 nb_execution_mode = "off"  # the notebooks carry their outputs, which tests compare
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with tables, which plain Markdown lacks
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 myst_heading_anchors = 3

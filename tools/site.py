@@ -116,11 +116,9 @@ def runtime(folder: Path) -> bool:
         command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
         subprocess.run(command, cwd=NPM, check=True, capture_output=True, timeout=900)
     except (OSError, subprocess.SubprocessError) as error:
-        print(
-            f"npm cannot install onnxruntime-web ({type(error).__name__}): the page to draw on "
-            "is left out; install npm (on Debian: apt-get install npm), then `make site` again",
-            file=sys.stderr,
-        )
+        fault = f"npm cannot install onnxruntime-web ({type(error).__name__})"
+        remedy = "install npm (on Debian: apt-get install npm), then `make site` again"
+        print(f"{fault}: the page to draw on is left out; {remedy}", file=sys.stderr)
         return False
     for name in RUNTIME:
         shutil.copy(NPM / "node_modules" / "onnxruntime-web" / "dist" / name, folder)

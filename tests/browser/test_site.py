@@ -15,6 +15,7 @@ from study.digit import as_mnist
 from study.runs import recorded
 from study.store import STUDY
 from tests.test_digit import photo, several
+from tests.test_notebooks import cells, each_notebook
 from tools.site import NPM, SITE, Shown
 from utils.data import ROOT
 
@@ -82,6 +83,14 @@ def test_no_internal_link_is_broken_and_no_path_of_this_machine_named():
     for path in SITE.rglob("*"):
         if path.suffix in (".html", ".js", ".json", ".txt", ".css"):
             assert str(ROOT) not in path.read_text(encoding="utf-8", errors="ignore"), path
+
+
+@each_notebook
+def test_every_table_of_an_output_is_a_table(path):
+    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
+    made = ["\n| --" in output.get("data", {}).get("text/markdown", "") for output in outputs]
+    page = (SITE / path.relative_to(ROOT)).with_suffix(".html").read_text(encoding="utf-8")
+    assert page.count("<table") >= sum(made) > 0
 
 
 def test_opened_as_a_file_the_page_says_that_it_needs_a_server(browser):
