@@ -294,7 +294,7 @@ def test_class_activation_maps_sum_to_the_logits(mnist, found):
     record, image = found["6"][0], mnist.test.images[:1]
     network = load_network(record)
     figure = check(look.class_activation(network, image, record.statistics))
-    logits = look.outputs(network, image, record.statistics)["head"]
+    logits = look.outputs(network, {"head": network.head}, image, record.statistics)["head"]
     (most, less), (first, second) = (best.tolist() for best in logits.flatten().topk(2))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"{first}, {most:+.1f}", f"2nd: {second}, {less:+.1f}"]

@@ -13,7 +13,7 @@ from utils.data import ROOT
 HOUSES = ("models", "fast", "utils", "study", "benchmarks", "tools", "tests")
 LIMITS = {  # lines at most
     "utils": 1_400,
-    "study": 3_080,
+    "study": 3_090,
     "fast": 760,
     "utils study fast": 5_140,
     "tests": 4_560,

@@ -10,6 +10,7 @@ from models import MODELS
 from study.experiments import EXPERIMENTS
 from study.store import weights_checksum
 from tests.conftest import subset
+from utils.augmentation import sample_affine
 from utils.data import Split, split_validation
 from utils.device import Engine
 from utils.recipes import RECIPES, Recipe, learning_rate, optimizer
@@ -118,6 +119,14 @@ def test_a_warm_up_rises_from_a_tenth_and_then_leaves_the_schedule_alone():
     assert warm == pytest.approx([p * f for p, f in zip(plain, factors, strict=True)])
     with pytest.raises(ValueError, match=r"depends on the run: see the history of its record"):
         learning_rate(RECIPES["plateau"], 0, 1)
+
+
+def test_calm_epochs_reduce_the_augmentation_of_the_last_epochs_alone(small, monkeypatch):
+    draw = Mock(wraps=sample_affine)
+    monkeypatch.setattr("utils.training.sample_affine", draw)
+    recipe = Recipe(epochs=4, rotations=(10.0,), calm_epochs=1, calm=0.25)
+    fit(MODELS[10], recipe, subset(small, 130, 10), 0, engine=Engine())
+    assert [call.args[3] for call in draw.call_args_list] == [1, 1, 1, 0.25]
 
 
 def test_validation_images_are_not_trained_on(small):

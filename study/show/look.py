@@ -1,13 +1,14 @@
 """What a network sees: feature maps, class activation, the signal from layer to layer."""
 
+import contextlib
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from models import IMAGE_SIZE
 from study.show.plots import SERIES
-from utils.augmentation import normalise
-from utils.evaluation import raw_pixels
+from utils.evaluation import predict
 from utils.figures import INK, SIGNED, SKY, grid, panels
 
 Statistics = tuple[float, float]  # mean and SD of the pixels, as for `predict`
@@ -31,7 +32,8 @@ def class_activation(network: nn.Module, images: Tensor, statistics: Statistics)
     summing, that is a map for each digit. images: [N, 28, 28].
     """
     weight = network.head[-1].weight.detach()[:, :, 0, 0]
-    *_, maps, _ = outputs(network, images, statistics).values()  # before the head
+    stages = {name: layer for name, layer in network.named_children() if name != "head"}
+    maps = list(outputs(network, stages, images, statistics).values())[-1]
     each = torch.einsum("dc,nchw->ndhw", weight, maps) / maps[0, 0].numel()
     best = each.sum((2, 3)).topk(2).indices
     title = "Where the answer comes from: blue places speak for the digit, orange ones against it"
@@ -39,7 +41,7 @@ def class_activation(network: nn.Module, images: Tensor, statistics: Statistics)
     columns = min(5, len(images))
     pairs = -(-len(images) // columns)  # of rows: the answer, and below it the next best
     figure, axes = grid(2 * pairs, columns, (8, 3.5 * pairs + 0.4), title, alt)
-    pools = sum(isinstance(stage, nn.MaxPool2d | nn.AvgPool2d) for stage in network.children())
+    pools = sum(isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) for layer in stages.values())
     half, middle = maps.shape[-1] * 2**pools / 2, (IMAGE_SIZE - 1) / 2  # pixels
     extent = (middle - half, middle + half, middle + half, middle - half)
     most = 0.6 * float(each.abs().max())
@@ -56,8 +58,8 @@ def class_activation(network: nn.Module, images: Tensor, statistics: Statistics)
 
 def stages(network: nn.Module, image: Tensor, statistics: Statistics) -> Figure:
     """The feature maps of a digit after every stage of a network. image: [28, 28]."""
-    found = outputs(network, image[None], statistics)
-    found = {name: maps for name, maps in found.items() if "pool" not in name}
+    layers = {name: layer for name, layer in network.named_children() if "pool" not in name}
+    found = outputs(network, layers, image[None], statistics)
     logits = found.pop("head").flatten()
     sides = ", ".join(f"{maps.shape[-1]}x{maps.shape[-1]}" for maps in found.values())
     title = f"A digit's way through the network ({sides}): it answers {int(logits.argmax())}"
@@ -77,13 +79,17 @@ def stages(network: nn.Module, image: Tensor, statistics: Statistics) -> Figure:
     return figure
 
 
-def outputs(network: nn.Module, images: Tensor, statistics: Statistics) -> dict[str, Tensor]:
-    """What the stages of a network put out in turn for images [N, 28, 28], {name: [N, ...]}."""
-    x, found = normalise(raw_pixels(images).unsqueeze(1).float() / 255, statistics), {}
-    with torch.inference_mode():
-        for name, stage in network.eval().named_children():
-            found[name] = x = stage(x)
-    return found
+def outputs(
+    network: nn.Module, layers: dict[str, nn.Module], images: Tensor, statistics: Statistics
+) -> dict[str, Tensor]:
+    """What the named layers of a network put out for images, {name: [N, ...]}."""
+    found = {name: [] for name in layers}
+    with contextlib.ExitStack() as hooks:  # each is removed at the end
+        for name, layer in layers.items():
+            hook = layer.register_forward_hook(lambda _, __, y, name=name: found[name].append(y))
+            hooks.enter_context(hook)
+        predict(network, images, statistics)
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def signal(before: dict[int, list[float]], after: dict[int, list[float]], steps: int) -> Figure:

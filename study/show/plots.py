@@ -189,7 +189,7 @@ def frontier(
         title = f"{met}; {title}"
     alt = "Test accuracy against the number of parameters, ours and public ones, and a part larger"
     figure, ((whole,), (part,)) = panels(2, 1, (8, 7.8), title[0].upper() + title[1:], alt)
-    for axis, thousands in ((whole, (2, 5, 10, 20, 50)), (part, (2, 3, 4, 5, 6, 8, 10))):
+    for axis, thousands in ((whole, (2, 5, 10, 20, 50)), (part, (3, 4, 5, 6, 8, 10))):
         axis.set(xlabel="parameters", ylabel="accuracy, %", xscale="log")
         axis.set_xticks([1_000 * tick for tick in thousands], [f"{tick},000" for tick in thousands])
         axis.minorticks_off()

@@ -91,6 +91,7 @@ def test_every_table_of_an_output_is_a_table(path):
     made = ["\n| --" in output.get("data", {}).get("text/markdown", "") for output in outputs]
     page = (SITE / path.relative_to(ROOT)).with_suffix(".html").read_text(encoding="utf-8")
     assert page.count("<table") >= sum(made) > 0
+    assert "| —" not in page  # as the dashes of a raw one become
 
 
 def test_opened_as_a_file_the_page_says_that_it_needs_a_server(browser):
