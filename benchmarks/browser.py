@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dask.system import CPU_COUNT
 
+from benchmarks.epochs import wait_until_quiet
 from study.processor import processor_kind
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
@@ -75,12 +76,10 @@ def measure(folder: Path) -> dict:
 def text() -> str:
     """Markdown: what was measured."""
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return (
-        f"In Chromium on {found['cores']} cores with {found['kind']} the first answer comes "
-        f"{found['first_answer_s']:.2f} s after the page is asked for, and a stroke is answered by "
-        f"all {found['networks']} networks, one of them with all its maps, in "
-        f"{found['stroke_ms']:.0f} ms (medians)."
-    )
+    where = f"In Chromium on {found['cores']} cores with {found['kind']}"
+    first = f"the first answer comes {found['first_answer_s']:.2f} s after the page is asked for"
+    by = f"all {found['networks']} networks, one of them with all its maps, in {found['stroke_ms']:.0f} ms"
+    return f"{where} {first}, and a stroke is answered by {by} (medians)."
 
 
 def main() -> None:
@@ -89,6 +88,7 @@ def main() -> None:
     if not CHROMIUM or not (folder / "draw.html").exists():
         needs = "needs Chromium (on Debian: apt-get install chromium) and a site in"
         sys.exit(f"{needs} {folder}, which `make site` builds")
+    wait_until_quiet()
     RESULTS.write_text(json.dumps(measure(folder), indent=1) + "\n", encoding="utf-8")
     print(text())
 
