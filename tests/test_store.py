@@ -142,7 +142,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_two_processes_that_store_at_once_lose_and_mix_nothing(make_record, tmp_path):
+def test_two_threads_that_store_at_once_lose_and_mix_nothing(make_record, tmp_path):
     """Different runs of one name, as of two data sets: one place, two weights."""
     with ThreadPoolExecutor(2) as pool:
         for seed in range(60):

@@ -180,7 +180,8 @@ def frontier(
     ours = {name: runs for name, runs in ours.items() if len(runs) > 1}
     if any(run.data_checksum != CANONICAL_CHECKSUM for runs in ours.values() for run in runs):
         public = tried = ()
-    best = max(ours, key=lambda name: final_test(ours[name]).mean)
+    means = {name: final_test(runs).mean for name, runs in ours.items()}
+    best, *_ = order = sorted(means, key=means.get, reverse=True)
     title = f"the highest mean is that of {display_name(best)}, {final_test(ours[best])}"
     reliable = [runs for runs in ours.values() if all(verdict(run).met for run in runs)]
     if reliable:
@@ -196,8 +197,7 @@ def frontier(
         target_line(axis, TARGET_ACCURACY)
     whole.set(xlim=(1_500, 110_000))
     part.set(xlim=NEAR_SIZES, ylim=NEAR_ACCURACIES, title="the upper part, enlarged")
-    order = sorted(ours, key=lambda name: -final_test(ours[name]).mean)
-    near = [name for name in order if final_test(ours[name]).mean > NEAR_ACCURACIES[0]]
+    near = [name for name in order if means[name] > NEAR_ACCURACIES[0]]
     for index, (name, runs) in enumerate(ours.items()):
         interval, size = mean_interval(final_test(runs)), runs[0].parameters
         place = (size, interval.value)
